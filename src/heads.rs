@@ -1,0 +1,144 @@
+//! Heads: per author the highest seq held and the chain there. What others call a version vector, with a hash.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry as Slot;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::digest::{BodyHash, Chain};
+use crate::op::{OpId, ReplicaId};
+
+/// How far one author's ops are held, and the chain there.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Head {
+    /// The highest seq held; all below are held too. 0: none.
+    pub seq: u64,
+    /// The author's chain at `seq`.
+    pub chain: Chain,
+}
+
+impl Head {
+    /// Nothing of this author.
+    pub const NONE: Self = Self { seq: 0, chain: Chain::EMPTY };
+
+    /// The head after the author's next op.
+    #[must_use]
+    pub fn then(self, body: BodyHash) -> Self {
+        Self { seq: self.seq + 1, chain: self.chain.then(body) }
+    }
+
+    /// How an op with this `seq` stands to what is held.
+    pub fn judge(self, seq: u64) -> Judgement {
+        if seq <= self.seq {
+            Judgement::Duplicate
+        } else if seq == self.seq + 1 {
+            Judgement::Next
+        } else {
+            Judgement::Gap
+        }
+    }
+}
+
+/// How an op stands to the heads of a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// It is the author's next: apply it.
+    Next,
+    /// It is held already.
+    Duplicate,
+    /// Ops of this author are missing before it: it must not be applied.
+    Gap,
+}
+
+/// All authors' heads in one document, with their digest kept as they grow.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Heads {
+    authors: BTreeMap<ReplicaId, Head>,
+    digest: u64,
+}
+
+impl Heads {
+    /// No heads: an empty document.
+    pub const fn new() -> Self {
+        Self { authors: BTreeMap::new(), digest: 0 }
+    }
+
+    /// The head of `author`; [`Head::NONE`] if nothing is held.
+    pub fn get(&self, author: ReplicaId) -> Head {
+        self.authors.get(&author).copied().unwrap_or(Head::NONE)
+    }
+
+    /// Whether the op is held.
+    pub fn covers(&self, id: OpId) -> bool {
+        id.seq <= self.get(id.author).seq
+    }
+
+    /// Sets an author's head, whatever it was.
+    pub fn set(&mut self, author: ReplicaId, head: Head) {
+        let mut digest = self.digest;
+        match self.authors.entry(author) {
+            Slot::Occupied(mut slot) => {
+                digest = digest.wrapping_sub(weight(author, *slot.get()));
+                if head == Head::NONE {
+                    slot.remove();
+                } else {
+                    slot.insert(head);
+                }
+            }
+            Slot::Vacant(slot) => {
+                if head != Head::NONE {
+                    slot.insert(head);
+                }
+            }
+        }
+        if head != Head::NONE {
+            digest = digest.wrapping_add(weight(author, head));
+        }
+        self.digest = digest;
+    }
+
+    /// One hash over all heads. Equal heads have equal digests; the digest of no heads is 0.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The authors in order, with their heads.
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
+        self.authors.iter().map(|(author, head)| (*author, *head))
+    }
+
+    /// The authors after `author` in order (all, for `None`), with their heads.
+    pub fn after(&self, author: Option<ReplicaId>) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
+        use core::ops::Bound::{Excluded, Unbounded};
+        let from = author.map_or(Unbounded, Excluded);
+        self.authors.range((from, Unbounded)).map(|(author, head)| (*author, *head))
+    }
+
+    /// How many authors there are.
+    pub fn len(&self) -> usize {
+        self.authors.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.authors.is_empty()
+    }
+}
+
+impl FromIterator<(ReplicaId, Head)> for Heads {
+    fn from_iter<I: IntoIterator<Item = (ReplicaId, Head)>>(heads: I) -> Self {
+        let mut all = Self::new();
+        heads.into_iter().for_each(|(author, head)| all.set(author, head));
+        all
+    }
+}
+
+/// The digest is the wrapping sum of these, so it can be kept in constant time an op.
+fn weight(author: ReplicaId, head: Head) -> u64 {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&author.0);
+    bytes[16..24].copy_from_slice(&head.seq.to_le_bytes());
+    bytes[24..].copy_from_slice(&head.chain.0.to_le_bytes());
+    xxh3_64(&bytes)
+}
