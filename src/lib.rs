@@ -3,13 +3,17 @@
 
 extern crate alloc;
 
+pub mod codes;
 pub mod digest;
 pub mod heads;
+pub mod log;
 pub mod machine;
 pub mod op;
 pub mod retry;
 pub mod rng;
 pub mod time;
+pub mod timeline;
+pub mod wire;
 
 pub use machine::Machine;
 pub use time::Instant;

@@ -1,0 +1,229 @@
+//! A replica's copy of a document: entries in the order in which they were made durable, a stretch of them in memory.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::heads::{Head, Heads, Judgement};
+use crate::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
+use crate::timeline::{History, Opens, TimelineRecord};
+
+/// The number that stands for an author on the wire, and the seq from which live frames count.
+///
+/// Numbers are facts of this open of the replica: never reused, announced to a session before first use.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Author {
+    /// Counted per document, from 0.
+    pub number: u32,
+    /// Who it is.
+    pub id: ReplicaId,
+    /// The author's head when the number was given.
+    pub base: u64,
+}
+
+/// A piece of a log: all entries from position `from` to before `to`, and the authors they need.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Chunk {
+    /// The position of the first entry.
+    pub from: u64,
+    /// The entries, one a position.
+    pub entries: Vec<Entry>,
+    /// The numbers of their authors.
+    pub authors: BTreeMap<ReplicaId, Author>,
+}
+
+impl Chunk {
+    /// The position after the last entry.
+    pub fn to(&self) -> u64 {
+        self.from + self.entries.len() as u64
+    }
+}
+
+/// A document's log in memory: the heads of all of it, and its entries from [`start`](Self::start) on.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Log {
+    history: History,
+    heads: Arc<Heads>,
+    horizon: u64,
+    start: u64,
+    entries: VecDeque<Entry>,
+    cost: u64,
+    numbers: BTreeMap<ReplicaId, Author>,
+}
+
+impl Log {
+    /// An empty document of a replica with these opens.
+    pub fn new(opens: Arc<Opens>) -> Self {
+        Self::load(History::load(opens, Vec::new(), 0, 0), Heads::new(), 0, 0)
+    }
+
+    /// A document whose entries below `tail` are in storage; those below `horizon` only as a snapshot.
+    pub fn load(history: History, heads: impl Into<Arc<Heads>>, horizon: u64, tail: u64) -> Self {
+        let (entries, numbers) = (VecDeque::new(), BTreeMap::new());
+        Self { history, heads: heads.into(), horizon, start: tail, entries, cost: 0, numbers }
+    }
+
+    /// The document's timelines.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What is held, per author.
+    pub fn heads(&self) -> &Arc<Heads> {
+        &self.heads
+    }
+
+    /// The first position that entries exist for; below is only the snapshot.
+    pub fn horizon(&self) -> u64 {
+        self.horizon
+    }
+
+    /// The first position whose entry is in memory.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The position after the last entry.
+    pub fn tail(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    /// What the entries in memory cost, in bytes.
+    pub fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// The entries in memory, from [`start`](Self::start) on.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Makes the author's next op of `body` and appends it.
+    pub fn append(&mut self, author: ReplicaId, body: Body) -> OpId {
+        let id = OpId { author, seq: self.heads.get(author).seq + 1 };
+        self.take(Op { id, body }, None);
+        id
+    }
+
+    /// Appends `op`, which came by the peer's timeline `origin`, if it is its author's next.
+    pub fn take(&mut self, op: Op, origin: Option<Timeline>) -> Judgement {
+        let head = self.heads.get(op.id.author);
+        let judgement = head.judge(op.id.seq);
+        if judgement == Judgement::Next {
+            let chain = head.then(op.body.hash()).chain;
+            self.push(Entry { op, chain, origin });
+        }
+        judgement
+    }
+
+    /// Appends an entry that is its author's next; it, and the current timeline, are durable.
+    pub fn push(&mut self, entry: Entry) {
+        self.history.recorded();
+        Arc::make_mut(&mut self.heads).set(entry.op.id.author, Head { seq: entry.op.id.seq, chain: entry.chain });
+        self.cost += entry.op.cost();
+        self.entries.push_back(entry);
+    }
+
+    /// Gives the document a timeline of its own from the tail on.
+    pub fn begin(&mut self, timeline: Timeline) {
+        let tail = self.tail();
+        self.history.begin(timeline, tail);
+    }
+
+    /// The record that must be stored with the next append, if any.
+    pub fn unrecorded(&self) -> Option<TimelineRecord> {
+        self.history.unrecorded().then(|| self.history.current())
+    }
+
+    /// Forgets the oldest entries until those in memory cost at most `cost`.
+    pub fn trim(&mut self, cost: u64) {
+        while self.cost > cost {
+            let Some(entry) = self.entries.pop_front() else { return };
+            self.cost -= entry.op.cost();
+            self.start += 1;
+        }
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// The entries from `from` on that cost at most `max_cost` together, and at least one. `None` if they are not in
+    /// memory, or there are none.
+    pub fn read(&mut self, from: u64, max_cost: u64) -> Option<Chunk> {
+        let first = usize::try_from(from.checked_sub(self.start)?).ok()?;
+        let mut cost = 0;
+        let fitting = self.entries.range(first.min(self.entries.len())..).take_while(|entry| {
+            let fits = cost == 0 || cost + entry.op.cost() <= max_cost;
+            cost += entry.op.cost();
+            fits
+        });
+        let entries: Vec<_> = fitting.cloned().collect();
+        (!entries.is_empty()).then(|| self.chunk(from, entries))
+    }
+
+    /// A chunk of entries of this document that were read elsewhere.
+    pub fn chunk(&mut self, from: u64, entries: Vec<Entry>) -> Chunk {
+        let mut authors = BTreeMap::new();
+        let mut last = None;
+        for entry in &entries {
+            let id = entry.op.id.author;
+            if last != Some(id) {
+                authors.insert(id, self.number(id));
+                last = Some(id);
+            }
+        }
+        Chunk { from, entries, authors }
+    }
+
+    fn number(&mut self, id: ReplicaId) -> Author {
+        let next = self.numbers.len() as u32;
+        let base = self.heads.get(id).seq;
+        *self.numbers.entry(id).or_insert(Author { number: next, id, base })
+    }
+
+    /// Compares with a peer's heads, if all entries are in memory.
+    pub fn compare(&self, heads: &Heads) -> Option<Comparison> {
+        (self.start <= self.horizon).then(|| {
+            let mut comparison = Comparison::new(self.start);
+            comparison.scan(self.entries.iter(), heads);
+            comparison
+        })
+    }
+}
+
+/// What a peer's heads say about a log.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Comparison {
+    /// The first position whose op the peer lacks; the tail if it lacks none.
+    pub from: u64,
+    /// Authors whose op at the peer's head has another history here: forks.
+    pub forks: Vec<ReplicaId>,
+    lacking: bool,
+}
+
+impl Comparison {
+    /// Nothing compared yet; scanning starts at `from`.
+    pub fn new(from: u64) -> Self {
+        Self { from, forks: Vec::new(), lacking: false }
+    }
+
+    /// The outcome, for storages that find it by an index.
+    pub fn found(from: u64, forks: Vec<ReplicaId>) -> Self {
+        Self { from, forks, lacking: true }
+    }
+
+    /// Goes through the next entries of the log, in order.
+    pub fn scan<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, heads: &Heads) {
+        for entry in entries {
+            let id = entry.op.id;
+            let theirs = heads.get(id.author);
+            if id.seq == theirs.seq && entry.chain != theirs.chain {
+                self.forks.push(id.author);
+            }
+            self.lacking |= id.seq > theirs.seq;
+            if !self.lacking {
+                self.from += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a datagram adds: four bytes that tell damaged frames, and frames of another session, from ours.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use crc::{CRC_32_ISCSI, Crc, Table};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// CRC32C (Castagnoli, RFC 3720), as iSCSI and QUIC's predecessors use it.
+const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+
+/// Bytes that a datagram's trailer takes.
+pub const TRAILER_BYTES: usize = 4;
+
+/// What marks the frames of one session in one direction: a hash of the sender's nonce and the receiver's.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Tag(u32);
+
+impl Tag {
+    /// The tag of Hello and Refuse, which come before both nonces are known.
+    pub const NONE: Self = Self(0);
+
+    /// The tag of frames from the end with the nonce `sender` to the end with the nonce `receiver`.
+    pub fn new(sender: u64, receiver: u64) -> Self {
+        let mut nonces = [0; 16];
+        nonces[..8].copy_from_slice(&sender.to_le_bytes());
+        nonces[8..].copy_from_slice(&receiver.to_le_bytes());
+        Self(xxh3_64(&nonces) as u32 | 1)
+    }
+
+    /// The frame with its trailer.
+    pub fn seal(self, frame: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(frame.len() + TRAILER_BYTES);
+        out.extend_from_slice(frame);
+        out.extend_from_slice(&(CRC.checksum(frame) ^ self.0).to_le_bytes());
+        out.into()
+    }
+
+    /// The frame without its trailer, if it is whole and bears this tag.
+    pub fn unseal(self, datagram: &Bytes) -> Option<Bytes> {
+        let len = datagram.len().checked_sub(TRAILER_BYTES)?;
+        let (frame, trailer) = datagram.split_at(len);
+        (trailer == (CRC.checksum(frame) ^ self.0).to_le_bytes()).then(|| datagram.slice(..len))
+    }
+}
