@@ -1,1 +1,6 @@
-//! x
+//! The world around antiphon, simulated: each part is a pure [`Machine`](antiphon::Machine) that is fed time and a seed,
+//! so that a whole run, faults included, is the same on every machine and can be replayed from its inputs alone.
+//!
+//! - [`link`] is one direction of a network path, with latency, loss, duplication, reordering, corruption and cuts.
+
+pub mod link;
