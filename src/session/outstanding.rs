@@ -13,10 +13,16 @@ pub(super) struct Outstanding {
 }
 
 const MARKS_MAX: usize = 32;
+/// Room that is kept when nothing is under way.
+const IDLE_MARKS: usize = 4;
 
 impl Outstanding {
     pub(super) fn total(&self) -> u64 {
         self.total
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
     }
 
     /// A range that ends before position `to` begins.
@@ -41,7 +47,7 @@ impl Outstanding {
             self.total -= cost;
             self.marks.pop_front();
         }
-        if self.marks.is_empty() {
+        if self.marks.is_empty() && self.marks.capacity() > IDLE_MARKS {
             self.marks = VecDeque::new(); // idle documents are many
         }
         before - self.total

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::Malformed;
+use super::{Malformed, Point};
 use super::varint::{put_varint, take_bytes, take_u32, take_u64_le, take_varint, varint_len};
 use crate::digest::BodyHash;
 use crate::op::{Body, Op, OpId, ReplicaId, Timeline};
@@ -317,7 +317,7 @@ impl Draft {
     }
 }
 
-/// One piece of an op that is too large for a frame: as much from `offset` on as fits `max_bytes`.
+/// One piece of an op that is too large for a frame: as much from `offset` on as fits `max_bytes`, and the place after.
 pub fn pack_part(
     document: u32,
     begins: u64,
@@ -326,7 +326,7 @@ pub fn pack_part(
     author: Author,
     offset: u32,
     max_bytes: usize,
-) -> Option<Packed> {
+) -> Option<(Packed, Point)> {
     let body = op.body.bytes()?;
     let absolute = from < begins || op.id.seq < author.base;
     let head = 1 + 3 * varint_len(u64::from(u32::MAX)) + 2 * varint_len(u64::MAX) + varint_len(u64::from(document));
@@ -346,8 +346,12 @@ pub fn pack_part(
     };
     let mut out = Vec::with_capacity(head + end - start);
     changes.encode(&mut out);
-    let to = if end == body.len() { from + 1 } else { from };
-    Some(Packed { frame: out.into(), from, to, cost: op.cost(), authors: [author].into(), origin: None })
+    let (to, place) = match end == body.len() {
+        true => (from + 1, Point::at(from + 1)),
+        false => (from, Point { position: from, offset: u32::try_from(end).ok()? }),
+    };
+    let packed = Packed { frame: out.into(), from, to, cost: op.cost(), authors: [author].into(), origin: None };
+    Some((packed, place))
 }
 
 /// The ops of Live or Bulk content; `None` if an author's number is not known.

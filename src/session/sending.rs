@@ -1,0 +1,408 @@
+//! My log to the peer: `sent >= received >= acked`, and what goes into the next frame.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::outstanding::Outstanding;
+use crate::heads::Heads;
+use crate::log::Chunk;
+use crate::op::{Entry, Timeline};
+use crate::time::Instant;
+use crate::wire::changes::{pack, pack_part};
+use crate::wire::{Ack, Packed, Point, Rewind};
+
+/// One document's way to the peer.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Sending {
+    /// Where it started; `None`: that is not known yet.
+    pub(super) started: Option<u64>,
+    /// The position after my last durable entry.
+    pub(super) tail: u64,
+    /// Everything before this place was sent, or is not needed and the peer was told so.
+    pub(super) sent: Point,
+    /// Everything before this position was sent or is not needed; what lies beyond `sent` the peer must still be told.
+    pub(super) passed: u64,
+    /// Everything before this place was taken by the peer.
+    pub(super) received: Point,
+    /// Everything before this position is durable at the peer.
+    pub(super) acked: u64,
+    /// The highest place ever sent.
+    top: Point,
+    /// What may be outstanding beyond `received`.
+    pub(super) window: u64,
+    pub(super) outstanding: Outstanding,
+    /// What the peer holds below `tail_at_open`, where its heads were asked for.
+    pub(super) filter: Option<Arc<Heads>>,
+    /// Entries below `tail_at_open` that came by this timeline are the peer's own.
+    pub(super) skip_origin: Option<Timeline>,
+    /// Entries from `tail_at_open` on that came by this timeline came in by this session.
+    pub(super) live_origin: Option<Timeline>,
+    pub(super) tail_at_open: u64,
+    staged: Option<Chunk>,
+    /// The position that the host was asked to load from.
+    loading: Option<u64>,
+    /// Ranges that the peer misses.
+    resend: VecDeque<(Point, Point)>,
+    /// After silence: everything from `received` on is sent again, at first one frame, then more with each answer.
+    recovery: Option<Recovery>,
+    /// One bit an author number that the peer was told.
+    announced: Vec<u64>,
+    /// The number of the newest Ack or Rewind.
+    pub(super) acks_seen: u64,
+    /// When the peer last took something, or the first of what it has not was sent.
+    pub(super) progress: Instant,
+    pub(super) tries: u32,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Recovery {
+    next: Point,
+    end: Point,
+    allowed: u32,
+    step: u32,
+}
+
+/// What a frame may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    pub(super) number: u32,
+    pub(super) begins: u64,
+    /// Bytes of the frame.
+    pub(super) bytes: usize,
+    /// Cost of new ops.
+    pub(super) cost: u64,
+    /// Whether one op may cost more.
+    pub(super) lone: bool,
+    /// Whether an op in parts may begin.
+    pub(super) part: bool,
+    /// Bytes of an op in parts that may be under way.
+    pub(super) part_window: u64,
+}
+
+/// What there is to do for a document.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing.
+    Idle,
+    /// Nothing, until the peer or the transport gives room.
+    Blocked,
+    /// The host must load entries.
+    Load { from: u64, max_cost: u64 },
+    /// The peer must be told first that the next range holds nothing for it.
+    Skip,
+    /// A frame; `end` is the place after it, `fresh` whether it was never sent before.
+    Send { packed: Packed, end: Point, fresh: bool, part: bool },
+}
+
+impl Sending {
+    pub(super) fn start(&mut self, position: u64) {
+        let at = Point::at(position);
+        (self.sent, self.received, self.top) = (at, at, at);
+        (self.passed, self.acked) = (position, position);
+        self.started = Some(position);
+    }
+
+    /// Whether the peer holds everything that it lacks of my log.
+    pub(super) fn is_done(&self) -> bool {
+        self.started.is_some() && self.acked == self.tail
+    }
+
+    pub(super) fn is_unreceived(&self) -> bool {
+        self.started.is_some() && self.received < self.sent
+    }
+
+    /// A range of which the peer must be told that it holds nothing for it.
+    pub(super) fn skip(&self) -> Option<(u64, u64)> {
+        let pending = self.started.is_some() && self.sent.offset == 0 && self.passed > self.sent.position;
+        pending.then_some((self.sent.position, self.passed))
+    }
+
+    pub(super) fn skipped(&mut self) {
+        self.advance(Point::at(self.passed));
+    }
+
+    fn advance(&mut self, to: Point) {
+        self.sent = self.sent.max(to);
+        self.top = self.top.max(to);
+        self.passed = self.passed.max(self.sent.position);
+    }
+
+    /// Whether a live frame that begins at `from` is the very next thing to send.
+    pub(super) fn is_at(&self, from: u64) -> bool {
+        self.started.is_some()
+            && self.sent.offset == 0
+            && self.passed == from
+            && self.staged.is_none()
+            && self.loading.is_none()
+            && self.resend.is_empty()
+            && self.recovery.is_none()
+    }
+
+    fn omits(&self, position: u64, entry: &Entry) -> bool {
+        let came_from_peer = |timeline: Option<Timeline>| timeline.is_some() && entry.origin == timeline;
+        if position >= self.tail_at_open {
+            return came_from_peer(self.live_origin);
+        }
+        came_from_peer(self.skip_origin) || self.filter.as_ref().is_some_and(|heads| heads.covers(entry.op.id))
+    }
+
+    /// The entries that the host was asked for.
+    pub(super) fn loaded(&mut self, chunk: Chunk) -> bool {
+        let wanted = self.loading == Some(chunk.from) && !chunk.entries.is_empty();
+        if wanted {
+            self.loading = None;
+            self.staged = Some(chunk);
+        }
+        wanted
+    }
+
+    /// What goes next.
+    pub(super) fn step(&mut self, allowance: &Allowance) -> Step {
+        if self.started.is_none() || self.loading.is_some() {
+            return Step::Idle;
+        }
+        loop {
+            let (at, end, fresh) = match (self.resend.front(), &self.recovery) {
+                (Some(&(from, to)), _) => (from, to, false),
+                (None, Some(recovery)) if recovery.allowed == 0 => return Step::Blocked,
+                (None, Some(recovery)) => (recovery.next, recovery.end, false),
+                (None, None) => (self.sent, Point::at(self.tail), true),
+            };
+            let mut position = if fresh && at.offset == 0 { self.passed } else { at.position };
+            if at >= end || position >= self.tail {
+                if fresh || !self.finish_resend() {
+                    return Step::Idle;
+                }
+                continue;
+            }
+            let Some(chunk) = self.staged.take_if(|chunk| (chunk.from..chunk.to()).contains(&position)) else {
+                self.staged = None;
+                if fresh && allowance.cost == 0 && !allowance.lone {
+                    return Step::Blocked;
+                }
+                self.loading = Some(position);
+                return Step::Load { from: position, max_cost: if fresh { allowance.cost } else { u64::MAX } };
+            };
+            let stop = chunk.to().min(if end.offset > 0 { end.position + 1 } else { end.position });
+            let entry_at = |position: u64| &chunk.entries[(position - chunk.from) as usize];
+            while position < stop && self.omits(position, entry_at(position)) {
+                position += 1;
+            }
+            if fresh {
+                self.passed = self.passed.max(position);
+            }
+            if position == stop {
+                if !fresh && position > at.position {
+                    self.staged = Some(chunk);
+                    return self.resend_skip(at, position, allowance);
+                }
+                continue;
+            }
+            let step = self.frame(at, position..stop, fresh, &chunk, allowance);
+            self.staged = Some(chunk);
+            return step;
+        }
+    }
+
+    /// A range to be sent again holds only what the peer does not need: it is told so by a frame without ops.
+    fn resend_skip(&mut self, at: Point, to: u64, allowance: &Allowance) -> Step {
+        use crate::wire::{Changes, Content};
+        let content = Content::Bulk { span: to - at.position, runs: Vec::new(), bodies: Vec::new() };
+        let changes = Changes { document: allowance.number, absolute: true, from: at.position, content };
+        let mut frame = Vec::new();
+        changes.encode(&mut frame);
+        let (authors, origin) = (Vec::new(), None);
+        let packed = Packed { frame: frame.into(), from: at.position, to, cost: 0, authors, origin };
+        self.resent(Point::at(to));
+        Step::Send { packed, end: Point::at(to), fresh: false, part: false }
+    }
+
+    fn frame(
+        &mut self,
+        at: Point,
+        range: core::ops::Range<u64>,
+        fresh: bool,
+        chunk: &Chunk,
+        allowance: &Allowance,
+    ) -> Step {
+        let index = |position: u64| (position - chunk.from) as usize;
+        let entries = &chunk.entries[index(range.start)..index(range.end)];
+        let offset = if range.start == at.position { at.offset } else { 0 };
+        let first = &entries[0].op;
+        // An op in parts was charged when its first part went.
+        let affordable = !fresh || offset > 0 || first.cost() <= allowance.cost || allowance.lone;
+        if !affordable {
+            return Step::Blocked;
+        }
+        // No more than fit the frame and the credit, and one beyond: its position is where the frame ends.
+        let (mut kept, mut cost, mut bytes) = (Vec::new(), 0, 0);
+        let mut count = 0;
+        for (position, entry) in (range.start..).zip(entries) {
+            if self.omits(position, entry) {
+                continue;
+            }
+            kept.push((position, entry));
+            cost += entry.op.cost();
+            bytes += entry.op.body.wire_len();
+            let fits = bytes <= allowance.bytes && (!fresh || cost <= allowance.cost);
+            if !fits && count > 0 {
+                break;
+            }
+            count += 1;
+        }
+        let ops = kept[..count].iter().map(|(_, entry)| (&entry.op, chunk.authors[&entry.op.id.author]));
+        let to = |count: usize| kept.get(count).map_or(range.end, |(position, _)| *position);
+        let whole = if offset == 0 {
+            pack(allowance.number, allowance.begins, at.position, ops, allowance.bytes, to)
+        } else {
+            None
+        };
+        if let Some((packed, _)) = whole {
+            let end = Point::at(packed.to);
+            self.account(end, fresh, packed.cost, allowance);
+            return Step::Send { packed, end, fresh, part: false };
+        }
+        if range.start > at.position {
+            // Parts stand alone: what is omitted before them goes ahead.
+            return if fresh { Step::Skip } else { self.resend_skip(at, range.start, allowance) };
+        }
+        let begun = fresh && offset == 0;
+        let taken = if self.received.position == range.start { self.received.offset } else { 0 };
+        if begun && !allowance.part || u64::from(offset.saturating_sub(taken)) >= allowance.part_window {
+            return Step::Blocked;
+        }
+        let author = chunk.authors[&first.id.author];
+        let part = pack_part(allowance.number, allowance.begins, range.start, first, author, offset, allowance.bytes);
+        let Some((packed, end)) = part else { return Step::Blocked };
+        let cost = if begun { packed.cost } else { 0 };
+        self.account(end, fresh, cost, allowance);
+        Step::Send { packed: Packed { cost, ..packed }, end, fresh, part: true }
+    }
+
+    fn account(&mut self, end: Point, fresh: bool, cost: u64, allowance: &Allowance) {
+        if fresh {
+            let to = if end.offset > 0 { end.position + 1 } else { end.position };
+            self.outstanding.begin(to, cost, allowance.part_window);
+            self.advance(end);
+        } else {
+            self.resent(end);
+        }
+    }
+
+    /// A live frame went out.
+    pub(super) fn sent_live(&mut self, packed: &Packed, window: u64) {
+        self.outstanding.begin(packed.to, packed.cost, window);
+        self.advance(Point::at(packed.to));
+    }
+
+    /// A live frame held only what the peer brought itself.
+    pub(super) fn pass_live(&mut self, packed: &Packed) {
+        self.passed = packed.to;
+    }
+
+    fn resent(&mut self, end: Point) {
+        if let Some(range) = self.resend.front_mut() {
+            range.0 = range.0.max(end);
+        } else if let Some(recovery) = &mut self.recovery {
+            recovery.next = recovery.next.max(end);
+            recovery.allowed = recovery.allowed.saturating_sub(1);
+        }
+    }
+
+    fn finish_resend(&mut self) -> bool {
+        if self.resend.pop_front().is_some() {
+            return true;
+        }
+        self.recovery.take().is_some()
+    }
+
+    /// Takes an acknowledgement. `None` if it says what can't be.
+    pub(super) fn acknowledge(&mut self, ack: &Ack, now: Instant) -> Option<()> {
+        if ack.number <= self.acks_seen {
+            return Some(());
+        }
+        self.acks_seen = ack.number;
+        self.started?;
+        if ack.received > self.top || ack.held > ack.received.position {
+            return None;
+        }
+        self.window = ack.window;
+        self.acked = self.acked.max(ack.held);
+        self.receive(ack.received, now);
+        Some(())
+    }
+
+    fn receive(&mut self, received: Point, now: Instant) {
+        if received > self.received {
+            (self.progress, self.tries) = (now, 0);
+            if let Some(recovery) = &mut self.recovery {
+                recovery.next = recovery.next.max(received);
+                recovery.step = recovery.step.saturating_mul(2);
+                recovery.allowed = recovery.step;
+            }
+        }
+        self.received = received;
+        self.advance(received);
+        self.outstanding.finish(received.position);
+        while self.resend.front().is_some_and(|(_, to)| *to <= received) {
+            self.resend.pop_front();
+        }
+        if let Some((from, _)) = self.resend.front_mut() {
+            *from = (*from).max(received);
+        }
+        self.recovery.take_if(|recovery| recovery.end <= received);
+    }
+
+    /// Takes a Rewind. `None` if it says what can't be.
+    pub(super) fn rewind(&mut self, rewind: &Rewind, now: Instant) -> Option<()> {
+        if rewind.number <= self.acks_seen || self.started.is_none() {
+            return Some(());
+        }
+        self.acks_seen = rewind.number;
+        let to = rewind.to.unwrap_or(self.top).min(self.top);
+        if rewind.received > self.top || rewind.from > self.top {
+            return None;
+        }
+        if rewind.from.position < self.acked {
+            return Some(()); // it is durable there: the Rewind is from before
+        }
+        self.receive(rewind.received, now);
+        self.recovery = None;
+        self.progress = now;
+        match rewind.to {
+            Some(_) if rewind.from < to => {
+                self.resend.retain(|range| *range != (rewind.from, to));
+                self.resend.push_back((rewind.from, to));
+            }
+            Some(_) => {}
+            None => {
+                self.resend.clear();
+                self.staged = None;
+                self.sent = rewind.from;
+                self.passed = rewind.from.position;
+                self.outstanding.clear();
+            }
+        }
+        Some(())
+    }
+
+    /// Nothing was heard of what was sent: starts over at `received`, carefully.
+    pub(super) fn recover(&mut self, now: Instant) {
+        self.resend.clear();
+        let (next, end) = (self.received, self.sent);
+        self.recovery = Some(Recovery { next, end, allowed: 1, step: 1 });
+        (self.progress, self.tries) = (now, self.tries + 1);
+    }
+
+    /// Whether the author's number must still be told; afterwards it counts as told.
+    pub(super) fn announce(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        if self.announced.len() <= word {
+            self.announced.resize(word + 1, 0);
+        }
+        let new = self.announced[word] & bit == 0;
+        self.announced[word] |= bit;
+        new
+    }
+}
