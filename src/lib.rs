@@ -11,9 +11,11 @@ pub mod machine;
 pub mod op;
 pub mod retry;
 pub mod rng;
+pub mod session;
 pub mod time;
 pub mod timeline;
 pub mod wire;
 
 pub use machine::Machine;
+pub use session::Session;
 pub use time::Instant;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BYTES_BEFORE_WELCOME, By, Config, Ending, Event, FRAME_BYTES_MIN, Local, Misuse, Output, Session, Timer};
+use super::document::brief;
 use crate::codes::{Code, Retry};
 use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
 use crate::wire::{Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
@@ -64,13 +65,12 @@ impl Session {
     pub(super) fn greet(&mut self) {
         self.link.send_hello(&self.hello);
         self.timers.set(Timer::Handshake, self.now + self.config.handshake_max);
-        self.set_repeat(0);
+        self.arm_repeat();
     }
 
-    fn set_repeat(&mut self, tries: u32) {
-        if self.link.is_datagram() {
-            self.timers.set(Timer::Repeat, self.now + self.round_trip.wait(self.config.ack_delay, tries));
-        }
+    /// Whether the host has let the peer in.
+    pub(super) fn has_accepted(&self) -> bool {
+        matches!(self.phase, Phase::Welcoming | Phase::Live)
     }
 
     /// Repeats Hello until live, afterwards what the peer has not confirmed.
@@ -84,16 +84,28 @@ impl Session {
             self.link.send_hello(&self.hello);
         }
         self.link.repeat_control(REPEATED_AT_ONCE);
-        self.set_repeat(1);
+        self.repeats += 1;
+    }
+
+    /// Sees to it that what may be lost is repeated.
+    pub(super) fn arm_repeat(&mut self) {
+        let open_ended = !self.is_live() || self.link.awaits_confirmation();
+        if self.link.is_datagram() && open_ended && !matches!(self.phase, Phase::Closed(_)) {
+            let wait = self.round_trip.wait(self.config.ack_delay, self.repeats);
+            self.timers.set_earlier(Timer::Repeat, self.now + wait);
+        } else {
+            self.timers.stop(Timer::Repeat);
+            self.repeats = 0;
+        }
     }
 
     /// One frame from the link.
     pub(super) fn on_frame(&mut self, frame: Bytes) {
         self.link.stats.frames_received += 1;
         self.link.stats.bytes_received += frame.len() as u64;
-        if !self.is_live() {
+        if !self.has_accepted() {
             self.bytes_before_welcome += frame.len() as u64;
-            if self.bytes_before_welcome > BYTES_BEFORE_WELCOME && !self.link.is_datagram() {
+            if self.bytes_before_welcome > BYTES_BEFORE_WELCOME {
                 return self.end(Code::OVERRUN, "too many bytes before Welcome");
             }
         }
@@ -227,6 +239,7 @@ impl Session {
             Ok(()) => {
                 self.phase = Phase::Welcoming;
                 self.send_welcome();
+                self.open_waiting();
                 self.go_live();
             }
             Err((code, reason)) => self.end(code, &reason),
@@ -240,7 +253,7 @@ impl Session {
 
     fn send_welcome(&mut self) {
         let Some(peer) = &self.peer else { return };
-        if matches!(self.phase, Phase::Welcoming | Phase::Live) {
+        if self.has_accepted() {
             let welcome =
                 Welcome { version: peer.version, hellos: self.hellos(), durability: self.config.durability };
             self.link.send(&Message::Welcome(welcome));
@@ -268,8 +281,6 @@ impl Session {
         self.timers.set(Timer::Ping, self.now + self.config.ping_after);
         self.timers.set(Timer::Silence, self.now + self.config.silence_max);
         self.event(Event::Connected { replica, durability: welcome.durability });
-        self.link.pump_control();
-        self.offer_waiting();
     }
 
     pub(super) fn unexpected(&mut self, reason: &str) {
@@ -294,9 +305,8 @@ impl Session {
         }
         if ending.by == By::Us {
             let Ending { code, reason, retry_after, .. } = ending.clone();
-            let farewell = Farewell { code, reason, retry_after };
-            let welcomed = matches!(self.phase, Phase::Welcoming | Phase::Live);
-            self.link.send(&if welcomed { Message::Goodbye(farewell) } else { Message::Refuse(farewell) });
+            let farewell = Farewell { code, reason: brief(&reason), retry_after };
+            self.link.send(&if self.has_accepted() { Message::Goodbye(farewell) } else { Message::Refuse(farewell) });
         }
         self.phase = Phase::Closed(ending.clone());
         self.forget_documents();

@@ -9,6 +9,7 @@
 //! ([`Output::Load`]), and what the peer's heads say about it ([`Output::Compare`]).
 
 mod document;
+mod flow;
 mod handshake;
 mod link;
 mod outstanding;
@@ -17,7 +18,7 @@ mod sending;
 mod timer;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -35,9 +36,9 @@ use crate::op::{Cursor, DocumentId, Op, ReplicaId, Timeline};
 use crate::time::Instant;
 use crate::timeline::History;
 use crate::wire::control::Schema;
-use crate::wire::{Access, Durability, Limits, Message, Packed, Ping, Tag};
+use crate::wire::{Access, Durability, Limits, Message, Packed, Ping, Point, Tag};
 
-use document::{Document, Stage};
+use document::Document;
 use handshake::{Peer, Phase};
 use link::Link;
 use timer::{RoundTrip, Timer, Timers};
@@ -415,6 +416,8 @@ pub struct Session {
     round_trip: RoundTrip,
     ping: Option<(u64, Instant)>,
     pings: u64,
+    /// How often what may be lost was repeated in vain.
+    repeats: u32,
     last_heard: Instant,
 
     documents: BTreeMap<u32, Box<Document>>,
@@ -423,9 +426,17 @@ pub struct Session {
     /// Documents that the peer has open and we have not.
     waiting: BTreeMap<DocumentId, Box<crate::wire::Open>>,
     /// Documents that may have something to send, in turn.
-    ready: VecDeque<u32>,
+    ready: BTreeSet<u32>,
+    /// Who had a turn last.
+    turn: u32,
+    /// Documents whose heads the peer waits for.
+    heads_out: BTreeSet<u32>,
+    /// Documents that wait for credit or for room.
+    blocked: BTreeSet<u32>,
     /// Documents whose acknowledgement is due.
     acks_due: BTreeSet<u32>,
+    /// A place whose acknowledgement measures the round trip, and when it was sent.
+    timed: Option<(u32, (Point, Instant))>,
     /// Counts our Acks, Rewinds and Credits.
     acks: u64,
     /// The newest statement of the peer's credit, and its number.
@@ -458,13 +469,18 @@ impl Session {
             round_trip: RoundTrip::new(),
             ping: None,
             pings: 0,
+            repeats: 0,
             last_heard: now,
             documents: BTreeMap::new(),
             numbers: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            ready: VecDeque::new(),
+            ready: BTreeSet::new(),
+            turn: 0,
+            heads_out: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             acks_due: BTreeSet::new(),
+            timed: None,
             acks: 0,
             credit: (0, 0),
             outstanding: 0,
@@ -580,7 +596,10 @@ impl Machine for Session {
         }
         match input {
             Input::Received(frame) => self.on_frame(frame),
-            Input::Writable { bytes } => self.link.room = bytes,
+            Input::Writable { bytes } => {
+                self.link.room = bytes;
+                self.wake_blocked();
+            }
             Input::Timer => self.on_timers(),
             Input::Authenticated(answer) => self.on_authenticated(answer)?,
             Input::Open(opening) => self.open(*opening)?,
@@ -594,6 +613,7 @@ impl Machine for Session {
             }
         }
         self.pump();
+        self.arm_repeat();
         Ok(())
     }
 

@@ -112,6 +112,9 @@ impl Receiving {
             Content::Live { author, .. } | Content::Part { author, .. } => self.authors.contains_key(author),
             Content::Bulk { runs, .. } => runs.iter().all(|run| self.authors.contains_key(&run.author)),
         };
+        if !known && !bounds.park {
+            return Err(Malformed::Order); // on a reliable link authors are announced before
+        }
         if start > taken || !known {
             self.park(start, end, changes, bounds);
             return Ok(Taken::Early);
@@ -246,6 +249,11 @@ impl Receiving {
             self.asked.insert(*from, now);
         }
         missing
+    }
+
+    /// Whether everything from `taken` on should be asked for: once a gap, however many frames show it.
+    pub(super) fn ask_once(&mut self, taken: Point, now: Instant) -> bool {
+        self.asked.insert(taken, now).is_none()
     }
 
     pub(super) fn has_parked(&self) -> bool {

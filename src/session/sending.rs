@@ -96,6 +96,11 @@ pub(super) enum Step {
 }
 
 impl Sending {
+    /// Of a document that was opened at `tail`, by a peer whose last Ack or Rewind was numbered `acks_seen`.
+    pub(super) fn new(tail: u64, window: u64, acks_seen: u64) -> Self {
+        Self { tail, tail_at_open: tail, window, acks_seen, ..Self::default() }
+    }
+
     pub(super) fn start(&mut self, position: u64) {
         let at = Point::at(position);
         (self.sent, self.received, self.top) = (at, at, at);
@@ -110,6 +115,12 @@ impl Sending {
 
     pub(super) fn is_unreceived(&self) -> bool {
         self.started.is_some() && self.received < self.sent
+    }
+
+    /// Whether there is nothing to look at: everything was passed, and nothing is to be sent again.
+    pub(super) fn is_idle(&self) -> bool {
+        let passed = self.passed >= self.tail && self.sent.offset == 0;
+        self.loading.is_some() || passed && self.resend.is_empty() && self.recovery.is_none()
     }
 
     /// A range of which the peer must be told that it holds nothing for it.

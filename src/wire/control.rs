@@ -383,20 +383,25 @@ pub struct Fork {
 /// How many forked authors are named at once.
 pub const FORKS_MAX: usize = 64;
 
-/// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`, and says after which author it stopped.
-pub fn pack_heads(heads: impl Iterator<Item = (ReplicaId, Head)>, max_bytes: usize) -> (Bytes, Option<ReplicaId>) {
+/// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
+/// stopped if it did.
+pub fn pack_heads(
+    heads: impl Iterator<Item = (ReplicaId, Head)>,
+    max_bytes: usize,
+) -> (Bytes, u32, Option<ReplicaId>) {
     const HEAD_BYTES_MAX: usize = 16 + 10 + 8;
-    let (mut out, mut last) = (Vec::new(), None);
+    let (mut out, mut count, mut last) = (Vec::new(), 0, None);
     for (author, head) in heads {
         if out.len() + HEAD_BYTES_MAX > max_bytes {
-            return (out.into(), last);
+            return (out.into(), count, last);
         }
         out.extend_from_slice(&author.0);
         put_varint(&mut out, head.seq);
         out.extend_from_slice(&head.chain.0.to_le_bytes());
+        count += 1;
         last = Some(author);
     }
-    (out.into(), None)
+    (out.into(), count, None)
 }
 
 /// Adds the heads of one part to `heads`; they must follow the authors before.

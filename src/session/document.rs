@@ -1,0 +1,617 @@
+//! Opening and closing documents on a session, and finding out where each end starts in its log.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::receiving::Receiving;
+use super::sending::Sending;
+use super::{By, Event, Misuse, Opening, Output, Session};
+use crate::codes::Code;
+use crate::heads::Heads;
+use crate::log::Comparison;
+use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::timeline::History;
+use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
+use crate::wire::{Access, End, Malformed, Message, Open, Resume};
+
+/// One document on one session.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Document {
+    pub(super) id: DocumentId,
+    pub(super) stage: Stage,
+    pub(super) access: Access,
+    pub(super) grant: Access,
+    pub(super) begins: u64,
+    pub(super) digest: u64,
+    pub(super) sending: Sending,
+    pub(super) receiving: Receiving,
+    /// What the peer said in its Open, once both ends have the document open.
+    pub(super) theirs: Option<Theirs>,
+    /// What is needed until both ends know where they start.
+    resuming: Option<Box<Resuming>>,
+    /// Where the peer stands, as it said last when it believed to be in step: `(held, tail, digest)`.
+    pub(super) peer_level: Option<(u64, u64, u64)>,
+    /// The same of us, as the peer was told last.
+    pub(super) told_level: Option<(u64, u64, u64)>,
+    /// The level at which the host was told that both are in step.
+    pub(super) in_step: Option<(u64, u64, u64)>,
+    /// What the peer does with the document.
+    pub(super) peer_access: Access,
+    /// A fork was reported: the digests differ until it is mended.
+    pub(super) forked: bool,
+}
+
+/// How far a document is open.
+#[derive(Clone, Debug, Hash)]
+pub(super) enum Stage {
+    /// Our Open is sent.
+    Opening,
+    /// Both Opens are here.
+    Open,
+    /// Our Close is sent and not yet answered. What the host opens meanwhile waits.
+    Closing(Option<Box<Opening>>),
+}
+
+/// What stays of the peer's Open.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Theirs {
+    pub(super) number: u32,
+    pub(super) timeline: Timeline,
+    pub(super) begins: u64,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Resuming {
+    opening: Opening,
+    /// The heads that have come so far, and the last author among them.
+    incoming: Heads,
+    incoming_last: Option<ReplicaId>,
+    /// The heads that have not gone yet: whether there are any, after which author, how many went before.
+    outgoing: Option<(Option<ReplicaId>, u32)>,
+    /// The heads that the host was asked to compare.
+    comparing: Option<Arc<Heads>>,
+}
+
+/// What one end says about its log in Open.
+struct Side<'a> {
+    timeline: Timeline,
+    previous: Option<Timeline>,
+    begins: u64,
+    horizon: u64,
+    tail: u64,
+    digest: u64,
+    cursor: Option<Cursor>,
+    access: Access,
+    thorough: bool,
+    history: Option<&'a History>,
+}
+
+/// Where an end starts in its log.
+#[derive(Debug, Eq, PartialEq)]
+enum Start {
+    /// Here.
+    At(u64),
+    /// The receiver's cursor is on a timeline that only the sender may remember: it says.
+    Ask,
+    /// The receiver sends its heads, and the sender says.
+    Heads,
+    /// The cursor is beyond the tail: the log has lost entries that the receiver holds.
+    TailLost,
+}
+
+impl Side<'_> {
+    /// The cheapest way to find the start that both ends can see from both Opens, so that neither need say it.
+    fn start_for(&self, receiver: &Side<'_>) -> Start {
+        if self.access == Access::Read {
+            return Start::At(self.tail); // it sends nothing
+        }
+        if self.thorough || receiver.thorough {
+            return Start::Heads;
+        }
+        match receiver.cursor {
+            Some(cursor) if cursor.timeline == self.timeline && cursor.position > self.tail => Start::TailLost,
+            _ if self.digest == receiver.digest => Start::At(self.tail),
+            Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
+            Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
+            Some(_) => Start::Ask,
+            None if receiver.digest == 0 => Start::At(self.horizon),
+            None => Start::Heads,
+        }
+    }
+
+    /// The timeline whose entries this end surely still holds, if a cursor on its log is `cursor`: what came by it
+    /// need not go back.
+    fn surely_holds(&self, cursor: Option<Cursor>) -> Option<Timeline> {
+        let Cursor { timeline, position } = cursor?;
+        let current = timeline == self.timeline && position <= self.tail;
+        let previous = Some(timeline) == self.previous && position <= self.begins;
+        (current || previous).then_some(timeline)
+    }
+}
+
+/// A reason that is sure to fit a frame.
+pub(super) fn brief(reason: &str) -> String {
+    const REASON_BYTES_MAX: usize = 128;
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_string()
+}
+
+impl Document {
+    pub(super) fn peer_timeline(&self) -> Option<Timeline> {
+        self.theirs.as_ref().map(|theirs| theirs.timeline)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
+    }
+
+    pub(super) fn sends_heads(&self) -> bool {
+        self.resuming.as_ref().is_some_and(|resuming| resuming.outgoing.is_some())
+    }
+}
+
+impl Session {
+    // ---------------------------------------------------------------------------------------- what the host does
+
+    pub(super) fn open(&mut self, opening: Opening) -> Result<(), Misuse> {
+        if let Some(number) = self.numbers.get(&opening.document).copied() {
+            let Some(document) = self.documents.get_mut(&number) else { return Err(Misuse::NotOpen(number)) };
+            return match &mut document.stage {
+                Stage::Closing(reopen @ None) => {
+                    *reopen = Some(Box::new(opening));
+                    Ok(())
+                }
+                _ => Err(Misuse::AlreadyOpen(number)),
+            };
+        }
+        if self.documents.contains_key(&opening.number) {
+            return Err(Misuse::AlreadyOpen(opening.number));
+        }
+        let theirs = self.waiting.remove(&opening.document);
+        let number = opening.number;
+        let current = opening.history.current();
+        let sending = Sending::new(opening.tail, 0, 0);
+        let document = Document {
+            id: opening.document.clone(),
+            stage: Stage::Opening,
+            access: opening.access,
+            grant: opening.grant,
+            begins: current.begins,
+            digest: opening.heads.digest(),
+            sending,
+            receiving: Receiving::default(),
+            theirs: None,
+            resuming: Some(Box::new(Resuming {
+                opening,
+                incoming: Heads::new(),
+                incoming_last: None,
+                outgoing: None,
+                comparing: None,
+            })),
+            peer_level: None,
+            told_level: None,
+            in_step: None,
+            peer_access: Access::Write,
+            forked: false,
+        };
+        self.numbers.insert(document.id.clone(), number);
+        self.documents.insert(number, Box::new(document));
+        if self.has_accepted() {
+            self.send_open(number);
+            if let Some(theirs) = theirs {
+                self.pair(number, *theirs);
+            }
+        } else if let Some(theirs) = theirs {
+            self.waiting.insert(theirs.document.clone(), theirs);
+        }
+        Ok(())
+    }
+
+    /// The peer may come in: sends the Opens that waited for that, and takes up those of the peer.
+    pub(super) fn open_waiting(&mut self) {
+        let opening: Vec<_> = self.documents.keys().copied().collect();
+        opening.into_iter().for_each(|number| self.send_open(number));
+        for (_, open) in core::mem::take(&mut self.waiting) {
+            self.on_open(*open);
+        }
+    }
+
+    fn send_open(&mut self, number: u32) {
+        let (Some(peer), Some(document)) = (&self.peer, self.documents.get(&number)) else { return };
+        let Some(Resuming { opening, .. }) = document.resuming.as_deref() else { return };
+        let (current, previous) = (opening.history.current(), opening.history.previous());
+        let as_in_hello = current.timeline == self.local.timeline && previous == self.local.previous;
+        let open = Open {
+            number,
+            document: document.id.clone(),
+            access: document.access,
+            thorough: opening.thorough,
+            schema: opening.schema.clone(),
+            timelines: (!as_in_hello).then_some(OwnTimelines { current: current.timeline, previous }),
+            begins: current.begins,
+            horizon: opening.horizon,
+            tail: opening.tail,
+            digest: opening.heads.digest(),
+            cursor: opening.cursor.map(Into::into),
+            own: opening.heads.get(peer.hello.replica).into(),
+            acks: self.acks,
+        };
+        self.link.send_control(&Message::Open(open));
+    }
+
+    pub(super) fn deny(&mut self, document: DocumentId, code: Code, reason: String) -> Result<(), Misuse> {
+        self.waiting.remove(&document).ok_or(Misuse::NotAsked)?;
+        self.link.send_control(&Message::Denied(End { document, code, reason: brief(&reason) }));
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
+        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
+        if let Stage::Closing(reopen) = &mut document.stage {
+            *reopen = None;
+            return Ok(());
+        }
+        let id = document.id.clone();
+        self.release(number);
+        if let Some(document) = self.documents.get_mut(&number) {
+            document.stage = Stage::Closing(None);
+        }
+        self.link.send_control(&Message::Close(End { document: id, code, reason: brief(&reason) }));
+        Ok(())
+    }
+
+    /// Closes a document for a reason of ours, and tells the host.
+    pub(super) fn close_for(&mut self, number: u32, code: Code, reason: &str) {
+        if self.close(number, code, reason.to_string()).is_ok() {
+            self.event(Event::DocumentClosed { number, code, reason: reason.to_string(), by: By::Us });
+        }
+    }
+
+    /// Forgets what a document has under way.
+    fn release(&mut self, number: u32) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        self.outstanding -= document.sending.outstanding.clear();
+        self.undurable -= document.receiving.undurable.clear();
+        document.sending = Sending::default();
+        document.receiving = Receiving::default();
+        document.resuming = None;
+        if let Some(theirs) = document.theirs.take() {
+            self.by_peer.remove(&theirs.number);
+        }
+        self.parts_out.take_if(|(part, _)| *part == number);
+        self.parts_in.take_if(|part| *part == number);
+        self.acks_due.remove(&number);
+        self.heads_out.remove(&number);
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Box<Document>> {
+        self.release(number);
+        let document = self.documents.remove(&number)?;
+        self.numbers.remove(&document.id);
+        Some(document)
+    }
+
+    pub(super) fn forget_documents(&mut self) {
+        self.documents.clear();
+        self.numbers.clear();
+        self.by_peer.clear();
+        self.waiting.clear();
+        self.ready.clear();
+        self.blocked.clear();
+        self.heads_out.clear();
+        self.acks_due.clear();
+        (self.outstanding, self.undurable) = (0, 0);
+    }
+
+    // ---------------------------------------------------------------------------------------- what the peer does
+
+    pub(super) fn on_document_message(&mut self, message: Message) -> Result<(), Malformed> {
+        match message {
+            Message::Open(open) => self.on_open(open),
+            Message::Denied(end) => self.on_end(end, false),
+            Message::Close(end) => self.on_end(end, true),
+            Message::Resume(resume) => self.on_resume(&resume),
+            Message::Heads(part) => self.on_heads(part)?,
+            Message::Fork(fork) => self.on_fork(&fork)?,
+            Message::Author(author) => self.on_author(&author)?,
+            Message::Snapshot(part) => {
+                if let Some(number) = self.by_peer.get(&part.document).copied() {
+                    self.close_for(number, Code::BELOW_HORIZON, "snapshots are not taken here yet");
+                }
+            }
+            Message::Presence(_) => {}
+            _ if !self.is_live() => {
+                // On datagrams Welcome may be late or lost; what came too early will be sent again.
+                if !self.link.is_datagram() {
+                    self.unexpected("changes came before Welcome");
+                }
+            }
+            Message::Changes(changes) => self.on_changes(changes)?,
+            Message::Ack(ack) => self.on_ack(&ack)?,
+            Message::Rewind(rewind) => self.on_rewind(&rewind)?,
+            Message::Credit(credit) => {
+                if credit.number > self.credit.0 {
+                    self.credit = (credit.number, credit.total);
+                }
+            }
+            _ => self.unexpected("a message has no place here"),
+        }
+        Ok(())
+    }
+
+    fn on_open(&mut self, open: Open) {
+        let known = self.numbers.get(&open.document).copied().filter(|_| self.has_accepted());
+        if let Some(number) = known {
+            match self.documents.get(&number).map(|document| &document.stage) {
+                Some(Stage::Opening) => self.pair(number, open),
+                // It does not know yet that we closed; our Close makes it answer with its own.
+                Some(Stage::Closing(_)) => {}
+                _ => self.unexpected("a document was opened twice"),
+            }
+            return;
+        }
+        if self.waiting.len() + self.documents.len() >= self.config.limits.documents as usize {
+            let (document, code) = (open.document, Code::TOO_MANY_DOCUMENTS);
+            let reason = String::from("too many documents are open on this session");
+            return self.link.send_control(&Message::Denied(End { document, code, reason }));
+        }
+        let event = Event::PeerOpened {
+            document: open.document.clone(),
+            access: open.access,
+            schema: open.schema.clone(),
+        };
+        if self.waiting.insert(open.document.clone(), Box::new(open)).is_some() {
+            return self.unexpected("a document was opened twice");
+        }
+        if self.has_accepted() {
+            self.event(event);
+        }
+    }
+
+    /// Both Opens are here.
+    fn pair(&mut self, number: u32, open: Open) {
+        let (Some(peer), Some(document)) = (&self.peer, self.documents.get_mut(&number)) else { return };
+        let Some(resuming) = document.resuming.as_deref_mut() else { return };
+        let opening = &resuming.opening;
+        let own_timelines = open.timelines.map_or((peer.hello.timeline, peer.hello.previous), |own| {
+            (own.current, own.previous)
+        });
+        let current = opening.history.current();
+        let mine = Side {
+            timeline: current.timeline,
+            previous: opening.history.previous(),
+            begins: current.begins,
+            horizon: opening.horizon,
+            tail: opening.tail,
+            digest: opening.heads.digest(),
+            cursor: opening.cursor,
+            access: opening.access,
+            thorough: opening.thorough,
+            history: Some(&opening.history),
+        };
+        let theirs = Side {
+            timeline: own_timelines.0,
+            previous: own_timelines.1,
+            begins: open.begins,
+            horizon: open.horizon,
+            tail: open.tail,
+            digest: open.digest,
+            cursor: open.cursor.map(Into::into),
+            access: open.access,
+            thorough: open.thorough,
+            history: None,
+        };
+        if open.begins > open.tail || open.horizon > open.tail {
+            return self.unexpected("a log begins after its tail");
+        }
+        if self.by_peer.contains_key(&open.number) {
+            return self.unexpected("one number stands for two documents");
+        }
+        let (out, back) = (mine.start_for(&theirs), theirs.start_for(&mine));
+        let thorough = mine.thorough || theirs.thorough;
+        let skip_origin = theirs.surely_holds(mine.cursor).filter(|_| !thorough);
+        let same_heads = !thorough && mine.digest == theirs.digest;
+        let level = (theirs.tail, mine.tail, mine.digest);
+        let ask_end = theirs.cursor.map(|cursor| {
+            let end = mine.history.and_then(|history| history.end(cursor.timeline, mine.tail));
+            end.map(|end| cursor.position.min(end))
+        });
+        let own = open.own.into();
+
+        document.stage = Stage::Open;
+        document.theirs = Some(Theirs { number: open.number, timeline: theirs.timeline, begins: open.begins });
+        // Entries may have become durable since our Open: they are live.
+        let tail = core::mem::take(&mut document.sending).tail;
+        document.sending = Sending::new(mine.tail, u64::from(peer.hello.limits.window), open.acks);
+        document.sending.tail = tail;
+        document.sending.skip_origin = skip_origin;
+        document.sending.live_origin = Some(theirs.timeline);
+        document.peer_access = open.access;
+        if back == Start::Heads {
+            resuming.outgoing = Some((None, 0));
+            self.heads_out.insert(number);
+        }
+        self.by_peer.insert(open.number, number);
+        self.event(Event::Opened { number, own });
+        match out {
+            Start::TailLost => return self.close_for(number, Code::TAIL_LOST, "the peer holds more than this log has"),
+            Start::At(position) => self.start_sending(number, position, false),
+            Start::Ask => match ask_end.flatten() {
+                Some(position) => self.start_sending(number, position, true),
+                None => self.link.send_control(&Message::Resume(Resume { document: number, from: None })),
+            },
+            Start::Heads => {}
+        }
+        if let (Start::At(position), Some(document)) = (back, self.documents.get_mut(&number)) {
+            document.receiving.start(position);
+            self.settle_resuming(number);
+        }
+        if same_heads && self.documents.get(&number).is_some_and(|document| document.is_open()) {
+            if let Some(document) = self.documents.get_mut(&number) {
+                document.in_step = Some(level);
+                document.told_level = Some(level);
+            }
+            self.event(Event::InStep { number });
+        }
+    }
+
+    fn start_sending(&mut self, number: u32, position: u64, say: bool) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        let horizon = document.resuming.as_ref().map_or(0, |resuming| resuming.opening.horizon);
+        if position < horizon {
+            return self.close_for(number, Code::BELOW_HORIZON, "what the peer lacks exists only in a snapshot");
+        }
+        document.sending.start(position);
+        if say {
+            self.link.send_control(&Message::Resume(Resume { document: number, from: Some(position) }));
+        }
+        self.settle_resuming(number);
+        self.wake(number);
+    }
+
+    /// Once both ends know where they start, what told them is no longer needed.
+    fn settle_resuming(&mut self, number: u32) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        let settled = document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
+        if settled {
+            document.resuming = None;
+        }
+    }
+
+    /// The peer's Close or Denied.
+    fn on_end(&mut self, end: End, is_close: bool) {
+        let End { document: id, code, reason } = end;
+        let was_waiting = self.waiting.remove(&id).is_some();
+        let Some(number) = self.numbers.get(&id).copied() else {
+            if was_waiting && is_close {
+                self.answer_close(id, code);
+            }
+            return;
+        };
+        let Some(document) = self.remove(number) else { return };
+        match document.stage {
+            Stage::Closing(None) => {}
+            Stage::Closing(Some(opening)) => {
+                // The number is free and the id unknown again, so this can't be a misuse.
+                let _ = self.open(*opening);
+            }
+            Stage::Opening | Stage::Open => {
+                if is_close {
+                    self.answer_close(id, code);
+                }
+                self.event(Event::DocumentClosed { number, code, reason, by: By::Peer });
+            }
+        }
+    }
+
+    fn answer_close(&mut self, document: DocumentId, code: Code) {
+        self.link.send_control(&Message::Close(End { document, code, reason: String::new() }));
+    }
+
+    fn on_resume(&mut self, resume: &Resume) {
+        let Some(number) = self.by_peer.get(&resume.document).copied() else { return };
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        if document.receiving.taken.is_some() {
+            return self.unexpected("a start was said twice");
+        }
+        match (resume.from, document.resuming.as_deref_mut()) {
+            (Some(position), _) if position <= u64::MAX >> 2 => {
+                document.receiving.start(position);
+                self.settle_resuming(number);
+            }
+            (None, Some(resuming)) if resuming.outgoing.is_none() => {
+                resuming.outgoing = Some((None, 0));
+                self.heads_out.insert(number);
+            }
+            _ => self.unexpected("a start makes no sense"),
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- heads and forks
+
+    /// Sends as many of our heads as may go now.
+    pub(super) fn pump_heads(&mut self) {
+        let numbers: Vec<_> = self.heads_out.iter().copied().collect();
+        let Some(frame_bytes) = self.frame_bytes() else { return };
+        for number in numbers {
+            while !self.link.control_is_full() {
+                let Some(document) = self.documents.get_mut(&number) else { break };
+                let Some(resuming) = document.resuming.as_deref_mut() else { break };
+                let Some((after, offset)) = resuming.outgoing.take() else { break };
+                const HEAD_OF_MESSAGE: usize = 32;
+                let left = resuming.opening.heads.after(after);
+                let (heads, count, stopped) = pack_heads(left, frame_bytes - HEAD_OF_MESSAGE);
+                let last = stopped.is_none();
+                resuming.outgoing = stopped.map(|author| (Some(author), offset + count));
+                self.link.send_control(&Message::Heads(HeadsPart { document: number, offset, last, heads }));
+            }
+            if self.documents.get(&number).is_none_or(|document| !document.sends_heads()) {
+                self.heads_out.remove(&number);
+                self.settle_resuming(number);
+            }
+        }
+    }
+
+    fn on_heads(&mut self, part: HeadsPart) -> Result<(), Malformed> {
+        let Some(number) = self.by_peer.get(&part.document).copied() else { return Ok(()) };
+        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
+        let Some(resuming) = document.resuming.as_deref_mut() else {
+            self.unexpected("heads came that were not asked for");
+            return Ok(());
+        };
+        if document.sending.started.is_some() || resuming.comparing.is_some() {
+            self.unexpected("heads came that were not asked for");
+            return Ok(());
+        }
+        if part.offset as usize != resuming.incoming.len() {
+            return Err(Malformed::Order);
+        }
+        unpack_heads(part.heads, &mut resuming.incoming, &mut resuming.incoming_last)?;
+        if resuming.incoming.len() > self.config.limits.authors as usize {
+            self.end(Code::OVERSIZED, "a document has more authors than the limits allow");
+        } else if part.last {
+            let heads = Arc::new(core::mem::take(&mut resuming.incoming));
+            resuming.comparing = Some(heads.clone());
+            self.link.outputs.push_back(Output::Compare { number, heads });
+        }
+        Ok(())
+    }
+
+    pub(super) fn compared(&mut self, number: u32, comparison: Comparison) -> Result<(), Misuse> {
+        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
+        if !document.is_open() {
+            return Ok(()); // closed meanwhile
+        }
+        let comparing = document.resuming.as_deref_mut().and_then(|resuming| resuming.comparing.take());
+        document.sending.filter = Some(comparing.ok_or(Misuse::NotAsked)?);
+        if !comparison.forks.is_empty() {
+            let mut authors = Vec::new();
+            for author in comparison.forks.iter().take(FORKS_MAX) {
+                authors.extend_from_slice(&author.0);
+            }
+            document.forked = true;
+            self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
+            self.event(Event::Forked { number, authors: comparison.forks });
+        }
+        self.start_sending(number, comparison.from, true);
+        Ok(())
+    }
+
+    fn on_fork(&mut self, fork: &Fork) -> Result<(), Malformed> {
+        let Some(number) = self.by_peer.get(&fork.document).copied() else { return Ok(()) };
+        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
+        let ids: &Bytes = &fork.authors;
+        if ids.is_empty() || ids.len() % 16 != 0 || ids.len() > 16 * FORKS_MAX {
+            return Err(Malformed::Control);
+        }
+        let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));
+        let authors = ids.chunks_exact(16).map(author).collect();
+        if !core::mem::replace(&mut document.forked, true) {
+            self.event(Event::Forked { number, authors });
+        }
+        Ok(())
+    }
+}
