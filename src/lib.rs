@@ -12,6 +12,7 @@ pub mod op;
 pub mod retry;
 pub mod rng;
 pub mod session;
+pub mod storage;
 pub mod time;
 pub mod timeline;
 pub mod wire;

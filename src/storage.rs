@@ -1,0 +1,316 @@
+//! Storage: what a replica asks of a disk, as values, and the trait that drivers implement.
+//!
+//! The core never waits for a disk. A [`Replica`](crate::Replica) puts out [`Request`]s with tickets; whoever drives it
+//! lets a [`Storage`] carry them out, here or on another thread, and hands the [`Reply`] back.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Chain;
+use crate::heads::{Head, Heads};
+use crate::log::Comparison;
+use crate::op::{Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
+use crate::rng::Rng;
+use crate::timeline::{Opens, TimelineRecord};
+
+/// Who a replica is: kept over restarts where continuity is proven.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Identity {
+    /// The incarnation.
+    pub replica: ReplicaId,
+    /// The times that it was opened.
+    pub opens: Opens,
+}
+
+/// Whether what a storage holds is surely what its last user left there.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Continuity {
+    /// The same storage on the same machine, and closed in order, or not rebooted since, or synced before every send.
+    Proven,
+    /// It may be a restored backup, a copy, or have lost its last writes.
+    Broken,
+}
+
+impl Identity {
+    /// The identity for the next open: a new timeline in any case, a new replica id unless continuity is proven.
+    ///
+    /// `entropy` must come from the system, not from anything stored: what was copied must not draw the same ids.
+    pub fn reopen(stored: Option<Self>, continuity: Continuity, entropy: &mut Rng) -> Self {
+        let replica = ReplicaId(entropy.bytes16());
+        let timeline = Timeline::new(entropy.next_u64());
+        match stored {
+            None => Self { replica, opens: Opens::first(timeline) },
+            Some(mut identity) => {
+                identity.opens.reopen(timeline);
+                if continuity == Continuity::Broken {
+                    identity.replica = replica;
+                }
+                identity
+            }
+        }
+    }
+}
+
+/// A document as it stands in storage.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct StoredDocument {
+    /// What is held, per author.
+    pub heads: Heads,
+    /// The timelines in which the document grew, oldest first; the last 64 suffice.
+    pub timelines: Vec<TimelineRecord>,
+    /// The replica's open at the document's last reset; 0: none.
+    pub forgotten: u64,
+    /// The first position that entries exist for.
+    pub horizon: u64,
+    /// The position after the last entry.
+    pub tail: u64,
+    /// The places of the entries that a reset put aside and that are not dealt with: from, to.
+    pub aside: Option<(u64, u64)>,
+}
+
+/// Entries, cursors and a timeline that become durable together.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Batch {
+    /// The document.
+    pub document: DocumentId,
+    /// The position of the first entry. It must be the tail.
+    pub position: u64,
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// How far the logs of peers are held with these entries.
+    pub cursors: Vec<(ReplicaId, Cursor)>,
+    /// The timeline in which the entries get their positions, if this is the first append in it.
+    pub timeline: Option<TimelineRecord>,
+    /// Entries put aside by a reset are dealt with below this place. At their end they are dropped.
+    pub salvaged: Option<u64>,
+}
+
+impl Batch {
+    /// The position after the last entry.
+    pub fn tail(&self) -> u64 {
+        self.position + self.entries.len() as u64
+    }
+}
+
+/// A write. Each is durable whole or not at all, and never without those before it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Transaction {
+    /// The replica's identity.
+    Identity(Identity),
+    /// More of a document. Refused if [`Batch::position`] is not the tail.
+    Append(Arc<Batch>),
+    /// A document starts anew: its entries go after those already put aside; heads, timelines and cursors are gone;
+    /// `timeline`, which begins at 0, is its only one.
+    Reset {
+        /// The document.
+        document: DocumentId,
+        /// Its new timeline.
+        timeline: TimelineRecord,
+    },
+}
+
+/// What a replica asks of its storage.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Request {
+    /// The state of a document; an unknown one is empty.
+    Open(DocumentId),
+    /// How far a peer's log is held.
+    Cursor {
+        /// The document.
+        document: DocumentId,
+        /// The peer.
+        peer: ReplicaId,
+    },
+    /// Entries.
+    Read {
+        /// The document.
+        document: DocumentId,
+        /// The position of the first one.
+        from: u64,
+        /// What all but the first may cost.
+        max_cost: u64,
+    },
+    /// Entries that a reset put aside.
+    ReadAside {
+        /// The document.
+        document: DocumentId,
+        /// The place of the first one.
+        from: u64,
+        /// What all but the first may cost.
+        max_cost: u64,
+    },
+    /// What a peer's heads say about the log.
+    Compare {
+        /// The document.
+        document: DocumentId,
+        /// The heads.
+        heads: Arc<Heads>,
+    },
+    /// The chains at these ops.
+    Chains {
+        /// The document.
+        document: DocumentId,
+        /// The ops.
+        ids: Vec<OpId>,
+    },
+    /// A write.
+    Write(Transaction),
+}
+
+/// What a storage answers.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Reply {
+    /// To [`Request::Open`].
+    Document(StoredDocument),
+    /// To [`Request::Cursor`].
+    Cursor(Option<Cursor>),
+    /// To [`Request::Read`] and [`Request::ReadAside`]: the entries from there on, none beyond the end.
+    Entries(Vec<Entry>),
+    /// To [`Request::Compare`].
+    Compared(Comparison),
+    /// To [`Request::Chains`]: one an id; `None` for ops that are not held.
+    Chains(Vec<Option<Chain>>),
+    /// To [`Request::Write`]: it is as durable as the storage promises.
+    Written,
+}
+
+/// A place that keeps documents.
+///
+/// Writes are prefix-consistent: after a crash, what is left is what some prefix of them made. Entries are only ever
+/// inserted. A storage refuses a second holder and a format newer than its own. The crate `antiphon-conformance` has a
+/// suite that checks an implementation.
+pub trait Storage {
+    /// What can go wrong.
+    type Error: core::fmt::Display;
+
+    /// Who the replica is, if it was ever opened.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn identity(&mut self) -> Result<Option<Identity>, Self::Error>;
+
+    /// All documents, in order.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn documents(&mut self) -> Result<Vec<DocumentId>, Self::Error>;
+
+    /// The state of a document; an unknown one is empty.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn document(&mut self, document: &DocumentId) -> Result<StoredDocument, Self::Error>;
+
+    /// How far a peer's log of a document is held.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn cursor(&mut self, document: &DocumentId, peer: ReplicaId) -> Result<Option<Cursor>, Self::Error>;
+
+    /// Entries from position `from` on, of at most `max_cost` but at least one; none beyond the tail.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Self::Error>;
+
+    /// The same of the entries that a reset put aside.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Self::Error>;
+
+    /// The chain at an op, if it is held.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, Self::Error>;
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// If it was not written, or may not have been. The storage then still is what it was, or what the write makes it.
+    fn write(&mut self, transaction: &Transaction) -> Result<(), Self::Error>;
+
+    /// Makes everything written so far survive a loss of power.
+    ///
+    /// # Errors
+    /// If that is not sure.
+    fn sync(&mut self) -> Result<(), Self::Error>;
+
+    /// The first position whose op is not covered by `heads`, the tail if all are; and the authors of whom `heads` has
+    /// another history. This default reads the whole log; an index does better.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn compare(&mut self, document: &DocumentId, heads: &Heads) -> Result<Comparison, Self::Error> {
+        const PIECE: u64 = 1 << 20;
+        let mut comparison = Comparison::new(self.document(document)?.horizon);
+        let mut from = comparison.from;
+        loop {
+            let entries = self.read(document, from, PIECE)?;
+            if entries.is_empty() {
+                return Ok(comparison);
+            }
+            from += entries.len() as u64;
+            comparison.scan(entries.iter(), heads);
+        }
+    }
+
+    /// Carries out a request.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    fn execute(&mut self, request: &Request) -> Result<Reply, Self::Error> {
+        Ok(match request {
+            Request::Open(document) => Reply::Document(self.document(document)?),
+            Request::Cursor { document, peer } => Reply::Cursor(self.cursor(document, *peer)?),
+            Request::Read { document, from, max_cost } => Reply::Entries(self.read(document, *from, *max_cost)?),
+            Request::ReadAside { document, from, max_cost } => {
+                Reply::Entries(self.read_aside(document, *from, *max_cost)?)
+            }
+            Request::Compare { document, heads } => Reply::Compared(self.compare(document, heads)?),
+            Request::Chains { document, ids } => {
+                Reply::Chains(ids.iter().map(|id| self.chain(document, *id)).collect::<Result<_, _>>()?)
+            }
+            Request::Write(transaction) => {
+                self.write(transaction)?;
+                Reply::Written
+            }
+        })
+    }
+
+    /// Opens the storage for a replica: the next [`Identity`], written and synced.
+    ///
+    /// # Errors
+    /// If the storage can't be read or written.
+    fn open(&mut self, continuity: Continuity, entropy: &mut Rng) -> Result<Identity, Self::Error> {
+        let identity = Identity::reopen(self.identity()?, continuity, entropy);
+        self.write(&Transaction::Identity(identity.clone()))?;
+        self.sync()?;
+        Ok(identity)
+    }
+}
+
+impl StoredDocument {
+    /// The state after `batch`. Every storage that keeps the state next to the entries derives it so.
+    pub fn append(&mut self, batch: &Batch) {
+        for entry in &batch.entries {
+            self.heads.set(entry.op.id.author, Head { seq: entry.op.id.seq, chain: entry.chain });
+        }
+        self.tail = batch.tail();
+        self.timelines.extend(batch.timeline);
+        if let (Some(place), Some((from, to))) = (batch.salvaged, self.aside) {
+            self.aside = Some((from.max(place), to)).filter(|(from, to)| from < to);
+        }
+    }
+
+    /// The state after a reset.
+    #[must_use]
+    pub fn reset(&self, timeline: TimelineRecord) -> Self {
+        let (from, to) = self.aside.unwrap_or((0, 0));
+        let aside = Some((from, to + (self.tail - self.horizon))).filter(|(from, to)| from < to);
+        Self { timelines: [timeline].into(), forgotten: timeline.open, aside, ..Self::default() }
+    }
+}
