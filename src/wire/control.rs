@@ -385,10 +385,7 @@ pub const FORKS_MAX: usize = 64;
 
 /// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
 /// stopped if it did.
-pub fn pack_heads(
-    heads: impl Iterator<Item = (ReplicaId, Head)>,
-    max_bytes: usize,
-) -> (Bytes, u32, Option<ReplicaId>) {
+pub fn pack_heads(heads: impl Iterator<Item = (ReplicaId, Head)>, max_bytes: usize) -> (Bytes, u32, Option<ReplicaId>) {
     const HEAD_BYTES_MAX: usize = 16 + 10 + 8;
     let (mut out, mut count, mut last) = (Vec::new(), 0, None);
     for (author, head) in heads {
