@@ -1,1 +1,9 @@
-//! x
+//! Drivers for [antiphon](antiphon) that need no machine beneath them.
+//!
+//! - [`storage`] is a simulated disk that survives what a real one survives and loses what a real one loses.
+
+pub mod storage;
+
+mod document;
+
+pub use storage::{CrashPoint, Disk, Held, MemoryStorage, StorageError};
