@@ -1,4 +1,4 @@
-//! Drivers for [antiphon](antiphon) that need no machine beneath them.
+//! Drivers for [antiphon] that need no machine beneath them.
 //!
 //! - [`storage`] is a simulated disk that survives what a real one survives and loses what a real one loses.
 
