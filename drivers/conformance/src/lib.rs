@@ -55,7 +55,8 @@ pub trait Harness {
         None
     }
 
-    /// Tries to open a second time what is open as `storage`. `Some(true)`: that was refused. `None`: it can't be tried.
+    /// Tries to open a second time what is open as `storage`. `Some(true)`: that was refused. `None`: this can't be
+    /// tried.
     fn second_is_refused(&mut self, storage: &mut Self::Storage) -> Option<bool> {
         let _ = storage;
         None
