@@ -172,6 +172,7 @@ impl Session {
         }
         let theirs = self.waiting.remove(&opening.document);
         let number = opening.number;
+        self.link.forget_outputs(number);
         let current = opening.history.current();
         let sending = Sending::new(opening.tail, 0, 0);
         let document = Document {
@@ -249,7 +250,15 @@ impl Session {
     }
 
     pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
-        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
+        self.link.forget_outputs(number);
+        let Some(document) = self.documents.get_mut(&number) else {
+            let mut closing = self.documents.values_mut().filter_map(|document| match &mut document.stage {
+                Stage::Closing(reopen) => Some(reopen),
+                Stage::Opening | Stage::Open => None,
+            });
+            let waits = closing.find_map(|reopen| reopen.take_if(|opening| opening.number == number));
+            return waits.map(drop).ok_or(Misuse::NotOpen(number));
+        };
         if let Stage::Closing(reopen) = &mut document.stage {
             *reopen = None;
             return Ok(());
@@ -601,7 +610,7 @@ impl Session {
         let Some(number) = self.by_peer.get(&fork.document).copied() else { return Ok(()) };
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let ids: &Bytes = &fork.authors;
-        if ids.is_empty() || ids.len() % 16 != 0 || ids.len() > 16 * FORKS_MAX {
+        if ids.is_empty() || !ids.len().is_multiple_of(16) || ids.len() > 16 * FORKS_MAX {
             return Err(Malformed::Control);
         }
         let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));

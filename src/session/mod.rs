@@ -266,6 +266,31 @@ pub enum Output {
     Event(Event),
 }
 
+impl Output {
+    /// The document that it is about, if it is about one that the host has opened.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Take { number, .. } | Self::Load { number, .. } | Self::Compare { number, .. } => Some(*number),
+            Self::Event(event) => event.number(),
+            Self::Transmit(_) | Self::Authenticate { .. } => None,
+        }
+    }
+}
+
+impl Event {
+    /// The document that it is about, if it is about one that the host has opened.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Opened { number, .. }
+            | Self::Acknowledged { number, .. }
+            | Self::InStep { number }
+            | Self::Forked { number, .. }
+            | Self::DocumentClosed { number, .. } => Some(*number),
+            Self::Connected { .. } | Self::PeerOpened { .. } | Self::Closed(_) => None,
+        }
+    }
+}
+
 /// What a session tells its host.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Event {

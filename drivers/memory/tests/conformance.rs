@@ -194,7 +194,11 @@ impl Storage for Defective {
     type Error = StorageError;
 
     fn identity(&mut self) -> Result<Option<Identity>, StorageError> {
-        let invented = Identity { replica: ReplicaId::default(), opens: Opens::first(antiphon::op::Timeline::new(1)) };
+        let invented = Identity {
+            replica: ReplicaId::default(),
+            former: Vec::new(),
+            opens: Opens::first(antiphon::op::Timeline::new(1)),
+        };
         let identity = self.inner.identity()?;
         Ok(if self.has(Defect::IdentityInvented) { identity.or(Some(invented)) } else { identity })
     }
