@@ -100,8 +100,19 @@ fn chaos(seed: u64, steps: u64, power: bool) {
 
 #[test]
 fn chaos_on_networks_and_processes_converges() {
-    for seed in 0..std::env::var("SEEDS").map_or(200, |n| n.parse().unwrap()) {
+    for seed in std::env::var("FROM").map_or(0, |n| n.parse().unwrap())..std::env::var("SEEDS").map_or(200, |n| n.parse().unwrap()) {
+        if std::env::var("SHOW").is_ok() { println!("seed {seed}"); }
         chaos(seed, 100, false);
+    }
+}
+
+#[test]
+fn chaos_with_losses_of_power_converges() {
+    for seed in std::env::var("FROM").map_or(0, |n| n.parse().unwrap())..std::env::var("SEEDS").map_or(200, |n| n.parse().unwrap()) {
+        if std::env::var("SHOW").is_ok() {
+            println!("seed {seed}");
+        }
+        chaos(seed, 100, true);
     }
 }
 

@@ -484,6 +484,9 @@ impl Session {
             document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
         if settled {
             document.resuming = None;
+            if document.sending.skip().is_some() {
+                self.acknowledge(number);
+            }
         }
     }
 
