@@ -23,6 +23,9 @@ fn chaos(seed: u64, steps: u64, power: bool) {
             world.open(*node, document, Options::default());
         }
     }
+    if std::env::var("SHOW").is_ok() {
+        world.record();
+    }
     let joints: &[(usize, usize)] = match dice.below(3) {
         0 => &[(0, 1), (0, 2)],
         1 => &[(0, 1), (1, 2)],
@@ -83,7 +86,21 @@ fn chaos(seed: u64, steps: u64, power: bool) {
     for document in &documents {
         let done = world.run_until(SECOND * 120, |world| same_on_disks(world, &nodes, document));
         if !done {
+            for sent in world.transcript() {
+                let inner = if datagram { sent.frame.slice(..sent.frame.len() - 4) } else { sent.frame.clone() };
+                let message = antiphon::wire::Message::decode(&inner);
+                if let Ok(antiphon::wire::Message::Reliable(n, inner)) = &message {
+                    println!("{} {:?} {:?} R{n} {:?}", sent.at, sent.from, sent.path, antiphon::wire::Message::decode(inner));
+                } else {
+                    println!("{} {:?} {:?} {message:?}", sent.at, sent.from, sent.path);
+                }
+            }
             for node in &nodes {
+                for path in &paths {
+                    if let Some(link) = world.link(*path, *node) {
+                        println!("SESSION {node:?} {path:?} {:#?}", world.replica(*node).unwrap().session(link));
+                    }
+                }
                 println!("{node:?} {:?}", bodies_on(world.disk(*node), document).len());
                 for (at, event) in world.timed_events(*node).iter().rev().take(12) {
                     println!("   {at} {event:?}");

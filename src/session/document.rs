@@ -52,8 +52,8 @@ pub(super) enum Stage {
     Opening,
     /// Both Opens are here.
     Open,
-    /// Our Close is sent and not yet answered. What the host opens meanwhile waits.
-    Closing(Option<Box<Opening>>),
+    /// Our Close is sent and not yet answered.
+    Closing,
 }
 
 /// What stays of the peer's Open.
@@ -148,6 +148,10 @@ impl Document {
         matches!(self.stage, Stage::Open)
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing)
+    }
+
     pub(super) fn sends_heads(&self) -> bool {
         self.resuming.as_ref().is_some_and(|resuming| resuming.outgoing.is_some())
     }
@@ -158,14 +162,7 @@ impl Session {
 
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Misuse> {
         if let Some(number) = self.numbers.get(&opening.document).copied() {
-            let Some(document) = self.documents.get_mut(&number) else { return Err(Misuse::NotOpen(number)) };
-            return match &mut document.stage {
-                Stage::Closing(reopen @ None) => {
-                    *reopen = Some(Box::new(opening));
-                    Ok(())
-                }
-                _ => Err(Misuse::AlreadyOpen(number)),
-            };
+            return Err(Misuse::AlreadyOpen(number));
         }
         if self.documents.contains_key(&opening.number) {
             return Err(Misuse::AlreadyOpen(opening.number));
@@ -251,22 +248,14 @@ impl Session {
 
     pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
         self.link.forget_outputs(number);
-        let Some(document) = self.documents.get_mut(&number) else {
-            let mut closing = self.documents.values_mut().filter_map(|document| match &mut document.stage {
-                Stage::Closing(reopen) => Some(reopen),
-                Stage::Opening | Stage::Open => None,
-            });
-            let waits = closing.find_map(|reopen| reopen.take_if(|opening| opening.number == number));
-            return waits.map(drop).ok_or(Misuse::NotOpen(number));
-        };
-        if let Stage::Closing(reopen) = &mut document.stage {
-            *reopen = None;
+        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
+        if let Stage::Closing = document.stage {
             return Ok(());
         }
         let id = document.id.clone();
         self.release(number);
         if let Some(document) = self.documents.get_mut(&number) {
-            document.stage = Stage::Closing(None);
+            document.stage = Stage::Closing;
         }
         self.link.send_control(&Message::Close(End { document: id, code, reason: brief(&reason) }));
         Ok(())
@@ -357,7 +346,7 @@ impl Session {
             match self.documents.get(&number).map(|document| &document.stage) {
                 Some(Stage::Opening) => self.pair(number, open),
                 // It does not know yet that we closed; our Close makes it answer with its own.
-                Some(Stage::Closing(_)) => {}
+                Some(Stage::Closing) => {}
                 _ => self.unexpected("a document was opened twice"),
             }
             return;
@@ -502,11 +491,7 @@ impl Session {
         };
         let Some(document) = self.remove(number) else { return };
         match document.stage {
-            Stage::Closing(None) => {}
-            Stage::Closing(Some(opening)) => {
-                // The number is free and the id unknown again, so this can't be a misuse.
-                let _ = self.open(*opening);
-            }
+            Stage::Closing => self.event(Event::Released { document: id }),
             Stage::Opening | Stage::Open => {
                 if is_close {
                     self.answer_close(id, code);

@@ -286,7 +286,7 @@ impl Event {
             | Self::InStep { number }
             | Self::Forked { number, .. }
             | Self::DocumentClosed { number, .. } => Some(*number),
-            Self::Connected { .. } | Self::PeerOpened { .. } | Self::Closed(_) => None,
+            Self::Connected { .. } | Self::PeerOpened { .. } | Self::Released { .. } | Self::Closed(_) => None,
         }
     }
 }
@@ -347,6 +347,11 @@ pub enum Event {
         /// Who closed it.
         by: By,
     },
+    /// The peer knows that we closed this document: it can be opened again.
+    Released {
+        /// The document.
+        document: DocumentId,
+    },
     /// The session is over. Nothing follows.
     Closed(Ending),
 }
@@ -378,7 +383,8 @@ pub struct Ending {
 pub enum Misuse {
     /// No document with this number is open on the session.
     NotOpen(u32),
-    /// The document, or another with this number, is open on the session already.
+    /// The document, or another with this number, is open on the session, or its closing is not yet
+    /// [`Event::Released`].
     AlreadyOpen(u32),
     /// Nothing was asked that this would answer.
     NotAsked,
@@ -528,6 +534,12 @@ impl Session {
     /// Whether the host has not answered whether the peer may come in.
     pub(crate) fn is_asking(&self) -> bool {
         matches!(self.phase, Phase::Asking)
+    }
+
+    /// Whether the document was closed here and the peer has not answered.
+    pub(crate) fn is_closing(&self, document: &DocumentId) -> bool {
+        let number = self.numbers.get(document);
+        number.and_then(|number| self.documents.get(number)).is_some_and(|document| document.is_closing())
     }
 
     /// Whether the peer has the document open and the host has not answered.

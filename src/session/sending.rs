@@ -181,6 +181,7 @@ impl Sending {
             let mut position = if fresh && at.offset == 0 { self.passed } else { at.position };
             if at >= end || position >= self.tail {
                 if fresh || !self.finish_resend() {
+                    self.staged = None;
                     return Step::Idle;
                 }
                 continue;
@@ -209,7 +210,8 @@ impl Sending {
                 continue;
             }
             let step = self.frame(at, position..stop, fresh, &chunk, allowance);
-            self.staged = Some(chunk);
+            let needed = !fresh || self.passed < chunk.to() || self.sent.offset > 0;
+            self.staged = needed.then_some(chunk);
             return step;
         }
     }
