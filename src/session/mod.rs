@@ -245,14 +245,13 @@ pub enum Output {
         /// The ops.
         ops: Vec<Op>,
     },
-    /// Read entries of the log from position `from` on, of this cost at most but at least one, and answer with
-    /// [`Input::Loaded`].
+    /// Read entries of the log from position `from` on, and answer with [`Input::Loaded`].
     Load {
         /// The document.
         number: u32,
         /// The first position.
         from: u64,
-        /// The cost of all entries but the first.
+        /// What they may cost together, if they are more than one. At least one is needed.
         max_cost: u64,
     },
     /// Compare the log with the peer's heads, and answer with [`Input::Compared`].
@@ -529,11 +528,6 @@ impl Session {
     /// What the peer gave as proof of who it is.
     pub(crate) fn peer_token(&self) -> Option<Bytes> {
         self.peer.as_ref().and_then(|peer| peer.hello.token.clone())
-    }
-
-    /// Whether the host has not answered whether the peer may come in.
-    pub(crate) fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Asking)
     }
 
     /// Whether the document was closed here and the peer has not answered.

@@ -263,7 +263,7 @@ impl Storage for Defective {
         if self.has(Defect::ComparedByTail) {
             from = self.inner.document(&id)?.tail;
         }
-        Ok(Comparison::found(from, forks))
+        Ok(Comparison { from, forks })
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), StorageError> {

@@ -140,7 +140,14 @@ struct Wire {
 impl World {
     /// An empty world, whose randomness all comes from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { now: Instant::ZERO, rng: Rng::new(seed), nodes: Vec::new(), paths: Vec::new(), next_link: 0, transcript: None }
+        Self {
+            now: Instant::ZERO,
+            rng: Rng::new(seed),
+            nodes: Vec::new(),
+            paths: Vec::new(),
+            next_link: 0,
+            transcript: None,
+        }
     }
 
     /// Keeps every frame that is sent from now on.
