@@ -89,3 +89,5 @@ pub fn in_steps(world: &World, node: NodeId) -> usize {
 pub fn forks(world: &World, node: NodeId) -> usize {
     count(world, node, |event| matches!(event, Event::Forked { .. }))
 }
+
+pub mod rig;
