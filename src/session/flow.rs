@@ -173,11 +173,12 @@ impl Session {
         }
         self.pump_heads();
         let Some(bytes) = self.frame_bytes() else { return };
-        while let Some(number) = self.next_turn() {
+        loop {
             if self.link.room < bytes as u64 {
-                self.blocked.insert(number);
-                continue;
+                self.blocked.append(&mut self.ready); // nobody has had a turn
+                return;
             }
+            let Some(number) = self.next_turn() else { return };
             if !self.may_send(number) {
                 continue;
             }
