@@ -16,6 +16,9 @@ use bytes::Bytes;
 /// What answers a request in place of the storage.
 pub type Answers = Box<dyn FnMut(&Request) -> Option<Reply>>;
 
+/// Says of a frame, and of the side that sent it, whether it is lost.
+pub type Loses = Box<dyn FnMut(usize, &Bytes) -> bool>;
+
 /// Replicas and the wires between them.
 pub struct Rig {
     pub now: Instant,
@@ -49,8 +52,7 @@ pub struct Wire {
     pub capacity: [Option<u64>; 2],
     /// What happens on it, if it is kept.
     pub trace: Option<Vec<Traced>>,
-    /// Which frames are lost: by the side that sent them.
-    pub loses: Option<Box<dyn FnMut(usize, &Bytes) -> bool>>,
+    pub loses: Option<Loses>,
     pub up: bool,
 }
 
@@ -122,7 +124,11 @@ impl Rig {
     }
 
     pub fn open(&mut self, end: usize, document: &DocumentId) {
-        self.input(end, Input::Open { document: document.clone(), options: Options::default() });
+        self.open_with(end, document, Options::default());
+    }
+
+    pub fn open_with(&mut self, end: usize, document: &DocumentId, options: Options) {
+        self.input(end, Input::Open { document: document.clone(), options });
     }
 
     #[track_caller]
