@@ -107,6 +107,29 @@ impl Rig {
         self.wires.len() - 1
     }
 
+    /// A wire whose far end is the test itself: what the replica sends waits in the queue, and [`feed`](Self::feed)
+    /// is what comes back.
+    pub fn stranger(&mut self, end: usize, transport: Transport) -> usize {
+        self.wires.push(Wire {
+            ends: [end, usize::MAX],
+            queues: Default::default(),
+            paused: [true; 2],
+            capacity: [None; 2],
+            trace: None,
+            loses: None,
+            up: true,
+        });
+        let link = LinkId(self.wires.len() as u64 - 1);
+        self.input(end, Input::Connected { link, transport, token: None, upstream: false });
+        self.wires.len() - 1
+    }
+
+    /// A frame of a stranger's.
+    pub fn feed(&mut self, wire: usize, frame: Bytes) {
+        self.input(self.wires[wire].ends[0], Input::Received { link: LinkId(wire as u64), frame });
+        self.settle();
+    }
+
     pub fn session(&self, wire: usize, side: usize) -> &Session {
         let end = self.wires[wire].ends[side];
         self.ends[end].replica.session(LinkId(wire as u64)).expect("the session is not over")
