@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::receiving::Receiving;
+use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
 use super::{By, Event, Misuse, Opening, Output, Session};
 use crate::codes::Code;
@@ -398,8 +398,8 @@ impl Session {
             thorough: open.thorough,
             history: None,
         };
-        if open.begins > open.tail || open.horizon > open.tail {
-            return self.unexpected("a log begins after its tail");
+        if open.begins > open.tail || open.horizon > open.tail || open.tail > POSITION_MAX {
+            return self.unexpected("a log begins after its tail, or ends nowhere");
         }
         if self.by_peer.contains_key(&open.number) {
             return self.unexpected("one number stands for two documents");
@@ -512,7 +512,7 @@ impl Session {
             return self.unexpected("a start was said twice");
         }
         match (resume.from, document.resuming.as_deref_mut()) {
-            (Some(position), _) if position <= u64::MAX >> 2 => {
+            (Some(position), _) if position <= POSITION_MAX => {
                 document.receiving.start(position);
                 self.settle_resuming(number);
             }

@@ -79,7 +79,7 @@ pub(super) struct Bounds {
 }
 
 /// Positions above this are refused, so that sums of them can't overflow.
-const POSITION_MAX: u64 = u64::MAX >> 2;
+pub(super) const POSITION_MAX: u64 = u64::MAX >> 2;
 
 impl Receiving {
     pub(super) fn start(&mut self, position: u64) {
