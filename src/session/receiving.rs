@@ -154,9 +154,6 @@ impl Receiving {
         self.assembly = None;
         self.undurable.begin(to, cost, bounds.window);
         self.unacknowledged += cost;
-        while self.asked.first_key_value().is_some_and(|(from, _)| *from < end) {
-            self.asked.pop_first();
-        }
         Taken::Ops { from, to, ops, cost }
     }
 
@@ -249,6 +246,7 @@ impl Receiving {
     /// missing is lost and not only late. At most one question a range and `wait`.
     pub(super) fn missing(&mut self, now: Instant, wait: Duration, patient: bool) -> Vec<(Point, Point)> {
         let Some(mut at) = self.taken else { return Vec::new() };
+        self.forget_asked(at);
         let mut missing = Vec::new();
         let mut beyond = self.parked.len();
         for (from, parked) in &self.parked {
@@ -268,7 +266,15 @@ impl Receiving {
 
     /// Whether everything from `taken` on should be asked for: once a gap, however many frames show it.
     pub(super) fn ask_once(&mut self, taken: Point, now: Instant) -> bool {
+        self.forget_asked(taken);
         self.asked.insert(taken, now).is_none()
+    }
+
+    /// What was asked for before `taken` has come.
+    fn forget_asked(&mut self, taken: Point) {
+        while self.asked.first_key_value().is_some_and(|(from, _)| *from < taken) {
+            self.asked.pop_first();
+        }
     }
 
     pub(super) fn has_parked(&self) -> bool {
