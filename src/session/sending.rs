@@ -63,6 +63,9 @@ struct Recovery {
     step: u32,
 }
 
+/// Ranges that wait to be sent again; who misses more asks again.
+const RESEND_MAX: usize = 64;
+
 /// What a frame may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
@@ -382,7 +385,7 @@ impl Sending {
         self.recovery = None;
         self.progress = now;
         match rewind.to {
-            Some(_) if rewind.from < to => {
+            Some(_) if rewind.from < to && self.resend.len() < RESEND_MAX => {
                 self.resend.retain(|range| *range != (rewind.from, to));
                 self.resend.push_back((rewind.from, to));
             }
