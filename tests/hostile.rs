@@ -275,6 +275,19 @@ impl Victim {
         }
     }
 
+    /// From now on its transport takes nothing.
+    fn choke(&mut self) {
+        match &mut self.kind {
+            Kind::Session(session, host) => {
+                session.handle(host.now, Input::Writable { bytes: 0 }).expect("it is no misuse");
+            }
+            Kind::Replica(rig, wire) => {
+                rig.wires[*wire].capacity[0] = Some(0);
+                rig.tell_room(*wire, 0);
+            }
+        }
+    }
+
     /// What only the test keeps is not to be counted.
     fn tidy(&mut self) {
         if let Kind::Replica(rig, _) = &mut self.kind {
@@ -974,6 +987,16 @@ fn a_peer_that_may_only_read_changes_nothing() {
 }
 
 #[test]
+fn the_right_welcome_twice_is_refused() {
+    for target in TARGETS {
+        let mut victim = Victim::at(target, RELIABLE, Stage::Live);
+        let welcome = victim.script(Stage::Live).remove(1);
+        victim.feed(welcome);
+        assert_eq!(victim.ending().map(|ending| ending.code), Some(Code::UNEXPECTED), "{target:?}");
+    }
+}
+
+#[test]
 fn more_documents_than_allowed_are_denied() {
     for target in TARGETS {
         let mut victim = Victim::at(target, RELIABLE, Stage::Live);
@@ -1041,21 +1064,26 @@ fn a_second_op_beside_a_lone_one_is_refused() {
     }
 }
 
+/// The `n`th frame of a flood.
+type Frames = fn(u64) -> Bytes;
+
 /// A family of floods: what the honest part is, and the `n`th frame.
 struct Flood {
     name: &'static str,
     setup: Setup,
     stage: Stage,
-    frame: fn(u64) -> Bytes,
+    frame: Frames,
+    /// Whether the victim's transport takes nothing.
+    choked: bool,
     /// Bytes that eight times as many frames may leave in memory beyond what the few do.
     may_hold: u64,
 }
 
 fn floods() -> Vec<Flood> {
-    fn flood(name: &'static str, stage: Stage, frame: fn(u64) -> Bytes) -> Flood {
-        Flood { name, setup: RELIABLE, stage, frame, may_hold: 8 << 10 }
+    fn flood(name: &'static str, stage: Stage, frame: Frames) -> Flood {
+        Flood { name, setup: RELIABLE, stage, frame, choked: false, may_hold: 8 << 10 }
     }
-    fn every_other(number: u64, frames: [fn(u64) -> Bytes; 2]) -> Bytes {
+    fn every_other(number: u64, frames: [Frames; 2]) -> Bytes {
         frames[number as usize % 2](number / 2)
     }
     vec![
@@ -1105,6 +1133,12 @@ fn floods() -> Vec<Flood> {
         flood("rewinds into nowhere", Stage::Opened, |number| {
             rewind(number + 1, 0, Point { position: 0, offset: 100 + number as u32 }, Some(Point::at(2)))
         }),
+        Flood {
+            choked: true,
+            ..flood("rewinds that nobody can answer", Stage::Opened, |number| {
+                rewind(number + 1, 0, Point { position: 0, offset: number as u32 }, Some(Point::at(2)))
+            })
+        },
         flood("rewinds of one op", Stage::Opened, |number| rewind(number + 1, 0, Point::at(2), None)),
         flood("authors told again", Stage::Opened, |_| author(OURS, 0, stranger(), 0)),
         flood("heads that never end", Stage::Heads, |_| heads(0, false, &[])),
@@ -1138,6 +1172,9 @@ fn floods() -> Vec<Flood> {
 fn suffer(target: Target, flood: &Flood, count: u64) -> (allocation_counter::AllocationInfo, u64, Victim) {
     let mut victim = Victim::at(target, flood.setup, flood.stage);
     victim.quiet = true;
+    if flood.choked {
+        victim.choke();
+    }
     let frames: Vec<_> = (0..count).map(|number| victim.sealed((flood.frame)(number))).collect();
     let _kept = frames.clone();
     let before = victim.fed;
@@ -1181,7 +1218,7 @@ fn floods_cost_no_more_than_their_bytes_and_leave_nothing_behind() {
 /// However many documents are open, a small frame costs little.
 #[test]
 fn a_frame_costs_the_same_with_many_documents_open() {
-    let cost = |target: Target, documents: u32, frame: fn(u64) -> Bytes| {
+    let cost = |target: Target, documents: u32, frame: Frames| {
         let mut victim = Victim::at(target, Setup { documents: 10_000, ..RELIABLE }, Stage::Opened);
         victim.quiet = true;
         for number in 0..documents {
@@ -1194,7 +1231,7 @@ fn a_frame_costs_the_same_with_many_documents_open() {
     };
     for target in TARGETS {
         let pings = |token| Message::Ping(Ping { token, blocked: true }).encode();
-        let frames: [fn(u64) -> Bytes; 3] = [pings, |number| ack(number + 1, 0, 0), |_| live(5, 1, b"x")];
+        let frames: [Frames; 3] = [pings, |number| ack(number + 1, 0, 0), |_| live(5, 1, b"x")];
         for frame in frames {
             let (few, many) = (cost(target, 1, frame), cost(target, 1000, frame));
             assert!(many <= few * 2 + 4096, "{target:?}: {few} bytes with one document, {many} with a thousand");
@@ -1205,7 +1242,7 @@ fn a_frame_costs_the_same_with_many_documents_open() {
 /// On datagrams, what comes too early is kept, and no more than the window of it.
 #[test]
 fn what_comes_early_is_kept_within_the_window() {
-    let floods: [(&str, fn(u64) -> Bytes); 4] = [
+    let floods: [(&str, Frames); 4] = [
         ("ops beyond a gap", |number| live(number + 1, number + 2, &[7; 100])),
         ("nothing beyond a gap", |number| nothing(2 * number + 1, 1)),
         ("tiny ops beyond a gap", |number| bulk(10 * number + 1, 10 * number + 2, 10, 0)),
