@@ -90,11 +90,7 @@ impl History {
     pub fn current(&self) -> TimelineRecord {
         match self.records.last() {
             Some(last) if last.open == self.opens.count() => *last,
-            _ => TimelineRecord {
-                open: self.opens.count(),
-                timeline: self.opens.current(),
-                begins: self.loaded_at,
-            },
+            _ => TimelineRecord { open: self.opens.count(), timeline: self.opens.current(), begins: self.loaded_at },
         }
     }
 
@@ -102,7 +98,11 @@ impl History {
     pub fn previous(&self) -> Option<Timeline> {
         let recorded_now = self.records.len() - usize::from(!self.unrecorded());
         let earlier = self.records[..recorded_now].last();
-        let drawn = if self.current().timeline == self.opens.current() { self.opens.previous() } else { Some(self.opens.current()) };
+        let drawn = if self.current().timeline == self.opens.current() {
+            self.opens.previous()
+        } else {
+            Some(self.opens.current())
+        };
         let drawn = drawn.and_then(|timeline| Some((timeline, self.number(timeline)?)));
         match (earlier, drawn) {
             (Some(earlier), Some((drawn, open))) if earlier.open < open => Some(drawn),
@@ -147,8 +147,11 @@ impl History {
             return Some(self.records.get(index + 1).map_or(current.begins, |next| next.begins));
         }
         let open = self.number(timeline)?;
-        let next = self.records.iter().find(|record| record.open >= open);
-        Some(next.map_or(current.begins, |next| next.begins))
+        let next = self.records.iter().position(|record| record.open >= open);
+        if next == Some(0) && self.records.len() == TIMELINES_MAX {
+            return None; // the record that ended it may be one of those that were dropped
+        }
+        Some(next.map_or(current.begins, |index| self.records[index].begins))
     }
 
     /// The number of the open that drew `timeline`, unless a reset has put it out of mind.

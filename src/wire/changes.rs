@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Malformed, Point};
 use super::varint::{put_varint, take_bytes, take_u32, take_u64_le, take_varint, varint_len};
+use super::{Malformed, Point};
 use crate::digest::BodyHash;
-use crate::op::{Body, Op, OpId, ReplicaId, Timeline};
 use crate::log::Author;
+use crate::op::{Body, Op, OpId, ReplicaId, Timeline};
 
 /// Flag: positions and seqs are written as they are.
 pub const ABSOLUTE: u8 = 0x20;

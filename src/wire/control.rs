@@ -380,15 +380,12 @@ pub struct Fork {
     pub authors: Bytes,
 }
 
-/// How many forked authors are named at once.
-pub const FORKS_MAX: usize = 64;
+/// How many forked authors are named at once: as many as fit the smallest frame, with all that a datagram adds.
+pub const FORKS_MAX: usize = 32;
 
 /// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
 /// stopped if it did.
-pub fn pack_heads(
-    heads: impl Iterator<Item = (ReplicaId, Head)>,
-    max_bytes: usize,
-) -> (Bytes, u32, Option<ReplicaId>) {
+pub fn pack_heads(heads: impl Iterator<Item = (ReplicaId, Head)>, max_bytes: usize) -> (Bytes, u32, Option<ReplicaId>) {
     const HEAD_BYTES_MAX: usize = 16 + 10 + 8;
     let (mut out, mut count, mut last) = (Vec::new(), 0, None);
     for (author, head) in heads {
