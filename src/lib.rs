@@ -9,6 +9,7 @@ pub mod heads;
 pub mod log;
 pub mod machine;
 pub mod op;
+pub mod replica;
 pub mod retry;
 pub mod rng;
 pub mod session;
@@ -18,5 +19,6 @@ pub mod timeline;
 pub mod wire;
 
 pub use machine::Machine;
+pub use replica::Replica;
 pub use session::Session;
 pub use time::Instant;

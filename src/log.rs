@@ -168,14 +168,15 @@ impl Log {
         for entry in &entries {
             let id = entry.op.id.author;
             if last != Some(id) {
-                authors.insert(id, self.number(id));
+                authors.insert(id, self.author(id));
                 last = Some(id);
             }
         }
         Chunk { from, entries, authors }
     }
 
-    fn number(&mut self, id: ReplicaId) -> Author {
+    /// The author's number, given now if it has none.
+    pub fn author(&mut self, id: ReplicaId) -> Author {
         let next = self.numbers.len() as u32;
         let base = self.heads.get(id).seq;
         *self.numbers.entry(id).or_insert(Author { number: next, id, base })

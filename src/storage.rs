@@ -20,6 +20,8 @@ use crate::timeline::{Opens, TimelineRecord};
 pub struct Identity {
     /// The incarnation.
     pub replica: ReplicaId,
+    /// The incarnations before, oldest first: what they authored is this replica's own. The last 64 are kept.
+    pub former: Vec<ReplicaId>,
     /// The times that it was opened.
     pub opens: Opens,
 }
@@ -41,11 +43,11 @@ impl Identity {
         let replica = ReplicaId(entropy.bytes16());
         let timeline = Timeline::new(entropy.next_u64());
         match stored {
-            None => Self { replica, opens: Opens::first(timeline) },
+            None => Self { replica, former: Vec::new(), opens: Opens::first(timeline) },
             Some(mut identity) => {
                 identity.opens.reopen(timeline);
                 if continuity == Continuity::Broken {
-                    identity.replica = replica;
+                    identity.former.push(core::mem::replace(&mut identity.replica, replica));
                 }
                 identity
             }

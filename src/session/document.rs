@@ -358,11 +358,8 @@ impl Session {
             let reason = String::from("too many documents are open on this session");
             return self.link.send_control(&Message::Denied(End { document, code, reason }));
         }
-        let event = Event::PeerOpened {
-            document: open.document.clone(),
-            access: open.access,
-            schema: open.schema.clone(),
-        };
+        let event =
+            Event::PeerOpened { document: open.document.clone(), access: open.access, schema: open.schema.clone() };
         if self.waiting.insert(open.document.clone(), Box::new(open)).is_some() {
             return self.unexpected("a document was opened twice");
         }
@@ -376,9 +373,8 @@ impl Session {
         let (Some(peer), Some(document)) = (&self.peer, self.documents.get_mut(&number)) else { return };
         let Some(resuming) = document.resuming.as_deref_mut() else { return };
         let opening = &resuming.opening;
-        let own_timelines = open.timelines.map_or((peer.hello.timeline, peer.hello.previous), |own| {
-            (own.current, own.previous)
-        });
+        let own_timelines =
+            open.timelines.map_or((peer.hello.timeline, peer.hello.previous), |own| (own.current, own.previous));
         let current = opening.history.current();
         let mine = Side {
             timeline: current.timeline,
@@ -475,7 +471,8 @@ impl Session {
     /// Once both ends know where they start, what told them is no longer needed.
     fn settle_resuming(&mut self, number: u32) {
         let Some(document) = self.documents.get_mut(&number) else { return };
-        let settled = document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
+        let settled =
+            document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
         if settled {
             document.resuming = None;
         }

@@ -9,9 +9,7 @@ use super::sending::{Allowance, Step};
 use super::{Event, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
-use crate::wire::{
-    Access, Ack, Announce, Changes, Level, Malformed, Message, Packed, Point, Rewind, Skip,
-};
+use crate::wire::{Access, Ack, Announce, Changes, Level, Malformed, Message, Packed, Point, Rewind, Skip};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
 const REORDER_WAIT: Duration = Duration::from_millis(10);
@@ -178,7 +176,9 @@ impl Session {
                 continue;
             }
             let Some(allowance) = self.allowance(number, bytes) else { continue };
-            let Some(document) = self.documents.get_mut(&number).filter(|document| document.is_open()) else { continue };
+            let Some(document) = self.documents.get_mut(&number).filter(|document| document.is_open()) else {
+                continue;
+            };
             let was_unreceived = document.sending.is_unreceived();
             match document.sending.step(&allowance) {
                 Step::Idle => {
@@ -321,9 +321,7 @@ impl Session {
     }
 
     fn unpark(&mut self, number: u32) -> Result<(), Malformed> {
-        while let Some(changes) =
-            self.documents.get_mut(&number).and_then(|document| document.receiving.unpark())
-        {
+        while let Some(changes) = self.documents.get_mut(&number).and_then(|document| document.receiving.unpark()) {
             let before = self.documents.get(&number).and_then(|document| document.receiving.taken);
             self.take(number, changes)?;
             if self.documents.get(&number).and_then(|document| document.receiving.taken) == before {

@@ -6,8 +6,8 @@ use alloc::string::{String, ToString};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{BYTES_BEFORE_WELCOME, By, Config, Ending, Event, FRAME_BYTES_MIN, Local, Misuse, Output, Session, Timer};
 use super::document::brief;
+use super::{BYTES_BEFORE_WELCOME, By, Config, Ending, Event, FRAME_BYTES_MIN, Local, Misuse, Output, Session, Timer};
 use crate::codes::{Code, Retry};
 use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
 use crate::wire::{Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// Whether the host has let the peer in.
-    pub(super) fn has_accepted(&self) -> bool {
+    pub(crate) fn has_accepted(&self) -> bool {
         matches!(self.phase, Phase::Welcoming | Phase::Live)
     }
 
@@ -254,8 +254,7 @@ impl Session {
     fn send_welcome(&mut self) {
         let Some(peer) = &self.peer else { return };
         if self.has_accepted() {
-            let welcome =
-                Welcome { version: peer.version, hellos: self.hellos(), durability: self.config.durability };
+            let welcome = Welcome { version: peer.version, hellos: self.hellos(), durability: self.config.durability };
             self.link.send(&Message::Welcome(welcome));
         }
     }

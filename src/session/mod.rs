@@ -98,14 +98,7 @@ impl Default for Limits {
     /// Frames of 64 KiB, ops of 32 MiB, 256 KiB outstanding a document and 1 MiB a link, 16,384 documents, 65,536
     /// authors a document.
     fn default() -> Self {
-        Self {
-            frame: 64 << 10,
-            op: 32 << 20,
-            window: 256 << 10,
-            credit: 1 << 20,
-            documents: 16_384,
-            authors: 65_536,
-        }
+        Self { frame: 64 << 10, op: 32 << 20, window: 256 << 10, credit: 1 << 20, documents: 16_384, authors: 65_536 }
     }
 }
 
@@ -500,6 +493,21 @@ impl Session {
     /// The timeline of the peer's current open, once its Hello is here.
     pub fn peer_timeline(&self) -> Option<Timeline> {
         self.peer.as_ref().map(|peer| peer.hello.timeline)
+    }
+
+    /// What the peer gave as proof of who it is.
+    pub(crate) fn peer_token(&self) -> Option<Bytes> {
+        self.peer.as_ref().and_then(|peer| peer.hello.token.clone())
+    }
+
+    /// Whether the host has not answered whether the peer may come in.
+    pub(crate) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking)
+    }
+
+    /// Whether the peer has the document open and the host has not answered.
+    pub(crate) fn is_waiting(&self, document: &DocumentId) -> bool {
+        self.waiting.contains_key(document)
     }
 
     /// Whether both ends are welcome and the session is not over.

@@ -274,7 +274,8 @@ fn range(changes: &Changes, begins: u64) -> Result<(Point, Point), Malformed> {
         Content::Bulk { span, .. } => (Point::at(from), Point::at(from.saturating_add(*span))),
         Content::Part { offset, total, piece, .. } => {
             let end = offset + piece.len() as u32;
-            let after = if end == *total { Point::at(from.saturating_add(1)) } else { Point { position: from, offset: end } };
+            let after =
+                if end == *total { Point::at(from.saturating_add(1)) } else { Point { position: from, offset: end } };
             (Point { position: from, offset: *offset }, after)
         }
     };
@@ -291,4 +292,3 @@ fn cost_of(content: &Content) -> u64 {
             Content::Part { piece, .. } => piece.len() as u64,
         }
 }
-

@@ -86,10 +86,6 @@ impl RoundTrip {
         }
     }
 
-    pub(super) fn smoothed(&self) -> Option<Duration> {
-        self.smoothed
-    }
-
     /// How long to wait for an answer that the peer may hold back for `delay`, after `tries` that had none.
     pub(super) fn wait(&self, delay: Duration, tries: u32) -> Duration {
         let wait = self.smoothed.map_or(FIRST_WAIT, |smoothed| smoothed + 4 * self.variation + delay);

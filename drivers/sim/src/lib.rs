@@ -2,5 +2,10 @@
 //! so that a whole run, faults included, is the same on every machine and can be replayed from its inputs alone.
 //!
 //! - [`link`] is one direction of a network path, with latency, loss, duplication, reordering, corruption and cuts.
+//! - [`world`] runs replicas on simulated disks over such links, in virtual time.
 
 pub mod link;
+pub mod world;
+
+pub use link::{Faults, Link};
+pub use world::World;

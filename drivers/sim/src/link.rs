@@ -208,6 +208,19 @@ pub struct Counters {
     pub bytes: u64,
 }
 
+impl Counters {
+    /// Adds what another link did.
+    pub const fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+        self.bytes += other.bytes;
+    }
+}
+
 /// What is wrong with a link. As text, it is words such as
 /// `latency=20ms jitter=5ms loss=1/20 duplicate=1/50 reorder=1/20 reorder_delay=10ms corrupt=1/1000 cut ordered`,
 /// each optional and in any order; a link without faults is the empty text. Durations are whole numbers of `s`, `ms`,

@@ -1,0 +1,623 @@
+//! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Alarm, Asked, Event, LinkId, Misuse, Options, Replica, Ticket};
+use crate::codes::Code;
+use crate::heads::{Head, Judgement};
+use crate::log::Log;
+use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
+use crate::retry::Backoff;
+use crate::session;
+use crate::storage::{Batch, Request, StoredDocument, Transaction};
+use crate::time::Instant;
+use crate::timeline::History;
+use crate::wire::changes::pack;
+use crate::wire::{Access, Packed};
+
+/// One document of a replica.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Document {
+    /// Changes with each load and each new timeline, so that a number always means the same.
+    pub(super) number: u32,
+    /// The links on which it is, or is to be, open.
+    pub(super) links: BTreeSet<LinkId>,
+    state: State,
+    /// How the app opened it; `None`: only peers have it open.
+    wanted: Option<Options>,
+    options: Options,
+    pipeline: Pipeline,
+    /// Bodies that wait until the document is loaded, and their cost.
+    waiting: VecDeque<Bytes>,
+    waiting_cost: u64,
+    /// After a failure: own bodies that were on their way, by seq.
+    in_doubt: Option<BTreeMap<u64, Bytes>>,
+    backoff: Backoff,
+    /// Where the log ended when it was last in memory.
+    known_tail: u64,
+    alarm: Option<Instant>,
+    pub(super) mending: super::reset::Mending,
+}
+
+#[derive(Clone, Debug, Hash)]
+enum State {
+    /// The storage was asked for it.
+    Loading,
+    /// In memory.
+    Ready(Box<Log>),
+    /// The storage failed; it is asked again at the alarm.
+    Failed,
+}
+
+/// What is on its way into the log.
+#[derive(Clone, Debug, Default, Hash)]
+struct Pipeline {
+    /// The heads of authors of whom entries are on their way.
+    ahead: BTreeMap<ReplicaId, Head>,
+    entries: Vec<Entry>,
+    cost: u64,
+    cursors: BTreeMap<ReplicaId, Cursor>,
+    /// How far the peers' logs will be held, by session.
+    held: BTreeMap<LinkId, u64>,
+    salvaged: Option<u64>,
+    /// What is being written: nothing more until that is done.
+    writing: Option<Writing>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Writing {
+    ticket: Ticket,
+    batch: Arc<Batch>,
+    held: BTreeMap<LinkId, u64>,
+    deadline: Instant,
+    cost: u64,
+}
+
+impl Pipeline {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.cursors.is_empty() && self.held.is_empty() && self.salvaged.is_none()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_empty() && self.writing.is_none()
+    }
+
+    fn push(&mut self, op: Op, head: Head, origin: Option<Timeline>) {
+        let head = head.then(op.body.hash());
+        self.ahead.insert(op.id.author, head);
+        self.cost += op.cost();
+        self.entries.push(Entry { op, chain: head.chain, origin });
+    }
+}
+
+impl Document {
+    fn new(number: u32, retry: (core::time::Duration, core::time::Duration)) -> Self {
+        Self {
+            number,
+            links: BTreeSet::new(),
+            state: State::Loading,
+            wanted: None,
+            options: Options::default(),
+            pipeline: Pipeline::default(),
+            waiting: VecDeque::new(),
+            waiting_cost: 0,
+            in_doubt: None,
+            backoff: Backoff::new(retry.0, retry.1),
+            known_tail: 0,
+            alarm: None,
+            mending: super::reset::Mending::default(),
+        }
+    }
+
+    pub(super) fn log(&self) -> Option<&Log> {
+        match &self.state {
+            State::Ready(log) => Some(log),
+            State::Loading | State::Failed => None,
+        }
+    }
+
+    fn log_mut(&mut self) -> Option<&mut Log> {
+        match &mut self.state {
+            State::Ready(log) => Some(log),
+            State::Loading | State::Failed => None,
+        }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Whether nobody has it open and nothing is under way.
+    fn is_idle(&self) -> bool {
+        let unused = self.wanted.is_none() && self.links.is_empty() && self.waiting.is_empty();
+        unused && self.pipeline.is_idle() && self.mending.is_idle()
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        self.wanted.as_ref().unwrap_or(&self.options)
+    }
+
+    /// The author's head with what is on its way.
+    pub(super) fn taken_head(&self, author: ReplicaId) -> Head {
+        let durable = || self.log().map_or(Head::NONE, |log| log.heads().get(author));
+        self.pipeline.ahead.get(&author).copied().unwrap_or_else(durable)
+    }
+
+    /// Puts the author's next op on its way.
+    pub(super) fn push_own(&mut self, op: Op) {
+        let head = self.taken_head(op.id.author);
+        self.pipeline.push(op, head, None);
+    }
+
+    fn push_bodies(&mut self, me: ReplicaId, bodies: impl IntoIterator<Item = Bytes>) {
+        for body in bodies {
+            let id = OpId { author: me, seq: self.taken_head(me).seq + 1 };
+            self.push_own(Op { id, body: Body::Bytes(body) });
+        }
+    }
+
+    /// What a reset put aside is dealt with below `place`, with what is on its way.
+    pub(super) fn salvaged_to(&mut self, place: u64) {
+        self.pipeline.salvaged = Some(place);
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.pipeline.writing.is_some()
+    }
+
+    /// Own ops that are not yet being written are authored anew under another id.
+    pub(super) fn reauthor(&mut self, before: ReplicaId, after: ReplicaId) {
+        self.pipeline.ahead.clear();
+        for entry in self.pipeline.writing.iter().flat_map(|writing| &writing.batch.entries) {
+            let head = Head { seq: entry.op.id.seq, chain: entry.chain };
+            self.pipeline.ahead.insert(entry.op.id.author, head);
+        }
+        self.pipeline.cost = 0;
+        for Entry { op, origin, .. } in core::mem::take(&mut self.pipeline.entries) {
+            let own = op.id.author == before && origin.is_none();
+            let author = if own { after } else { op.id.author };
+            let head = self.taken_head(author);
+            self.pipeline.push(Op { id: OpId { author, seq: head.seq + 1 }, body: op.body }, head, origin);
+        }
+    }
+
+    /// Takes back what is not yet being written: own bodies wait, what peers sent will come again.
+    pub(super) fn withdraw(&mut self, me: ReplicaId) {
+        let Pipeline { entries, writing, .. } = core::mem::take(&mut self.pipeline);
+        self.pipeline.writing = writing;
+        let own = entries.into_iter().filter(|entry| entry.op.id.author == me && entry.origin.is_none());
+        for body in own.filter_map(|entry| entry.op.body.bytes().cloned()) {
+            self.waiting_cost += body.len() as u64 + OP_OVERHEAD;
+            self.waiting.push_back(body);
+        }
+    }
+
+    /// The log was put aside as a whole.
+    pub(super) fn started_anew(&mut self) {
+        self.state = State::Loading;
+        self.known_tail = 0;
+    }
+
+    /// What a session has under way is no longer of interest to it.
+    pub(super) fn forget_held(&mut self, link: LinkId) {
+        self.pipeline.held.remove(&link);
+        if let Some(writing) = &mut self.pipeline.writing {
+            writing.held.remove(&link);
+        }
+    }
+
+    pub(super) fn memory_cost(&self) -> u64 {
+        let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
+        self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost
+    }
+}
+
+impl Replica {
+    // ---------------------------------------------------------------------------------------- what the app does
+
+    pub(super) fn open(&mut self, document: DocumentId, options: Options) {
+        self.take_up(&document);
+        let Some(state) = self.documents.get_mut(&document) else { return };
+        let first = state.wanted.replace(options).is_none();
+        if first {
+            if let Some(log) = state.log() {
+                let (heads, tail) = (log.heads().clone(), log.tail());
+                self.event(Event::Opened { document: document.clone(), heads, tail });
+            }
+            let links: Vec<_> = self.links.keys().copied().collect();
+            links.into_iter().for_each(|link| self.attach(link, &document, Access::Write));
+        }
+    }
+
+    pub(super) fn close(&mut self, document: &DocumentId) -> Result<(), Misuse> {
+        let state = self.documents.get_mut(document).filter(|state| state.is_wanted());
+        let state = state.ok_or_else(|| Misuse::NotOpen(document.clone()))?;
+        state.wanted = None;
+        self.detach_all(document, Code::DONE, "the app closed the document");
+        self.idle_check(document);
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, document: &DocumentId, bodies: Vec<Bytes>) -> Result<(), Misuse> {
+        let op_max = self.config.session.limits.op;
+        let waiting_max = self.config.waiting_max;
+        let me = self.identity.replica;
+        let state = self.documents.get_mut(document).filter(|state| state.is_wanted());
+        let state = state.ok_or_else(|| Misuse::NotOpen(document.clone()))?;
+        if state.options().access == Access::Read {
+            return Err(Misuse::ReadOnly(document.clone()));
+        }
+        if bodies.iter().any(|body| body.len() > op_max as usize) {
+            return Err(Misuse::TooLarge(op_max));
+        }
+        if state.waiting_cost + state.pipeline.cost > waiting_max {
+            return Err(Misuse::Full(document.clone()));
+        }
+        if state.log().is_some() && state.mending.takes_appends() {
+            state.push_bodies(me, bodies);
+            self.write(document);
+        } else {
+            state.waiting_cost += bodies.iter().map(|body| body.len() as u64 + OP_OVERHEAD).sum::<u64>();
+            state.waiting.extend(bodies);
+        }
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------------------------------- loading
+
+    /// Holds the document from now on; loads it if it is not in memory.
+    pub(super) fn take_up(&mut self, document: &DocumentId) {
+        if !self.documents.contains_key(document) {
+            let number = self.number(document);
+            self.documents.insert(document.clone(), Box::new(Document::new(number, self.config.retry)));
+            self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
+        }
+    }
+
+    fn number(&mut self, document: &DocumentId) -> u32 {
+        self.next_number += 1;
+        self.numbers.insert(self.next_number, document.clone());
+        self.next_number
+    }
+
+    pub(super) fn renumber(&mut self, document: &DocumentId) {
+        let number = self.number(document);
+        if let Some(state) = self.documents.get_mut(document) {
+            self.numbers.remove(&core::mem::replace(&mut state.number, number));
+        }
+    }
+
+    /// Asks the storage for the document again.
+    pub(super) fn reload(&mut self, document: &DocumentId) {
+        self.renumber(document);
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if let Some(log) = state.log() {
+            state.known_tail = state.known_tail.max(log.tail());
+        }
+        state.state = State::Loading;
+        self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
+    }
+
+    pub(super) fn loaded(&mut self, document: &DocumentId, stored: StoredDocument) {
+        let me = self.identity.replica;
+        let timeline = Timeline::new(self.rng.next_u64());
+        let opens = self.opens.clone();
+        let Some(state) = self.documents.get_mut(document) else { return };
+        let StoredDocument { heads, timelines, forgotten, horizon, tail, aside } = stored;
+        let history = History::load(opens, timelines, forgotten, tail);
+        let mut log = Log::load(history, heads, horizon, tail);
+        if tail < state.known_tail {
+            log.begin(timeline); // the storage has lost what peers may know of
+        }
+        state.known_tail = tail;
+        state.backoff.reset();
+        let seq = log.heads().get(me).seq;
+        let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
+        state.state = State::Ready(Box::new(log));
+        state.mending.loaded(aside);
+        let wanted = state.is_wanted();
+        if let Some(in_doubt) = state.in_doubt.take() {
+            let lost = in_doubt.into_iter().filter(|(lost, _)| *lost > seq).map(|(_, body)| body).collect();
+            self.event(Event::Recovered { document: document.clone(), seq, lost });
+        } else if wanted {
+            self.event(opened);
+        }
+        self.append_waiting(document);
+        self.attach_waiting(document);
+        self.idle_check(document);
+    }
+
+    pub(super) fn append_waiting(&mut self, document: &DocumentId) {
+        let me = self.identity.replica;
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if state.log().is_none() || !state.mending.takes_appends() {
+            return;
+        }
+        state.waiting_cost = 0;
+        let bodies = core::mem::take(&mut state.waiting);
+        state.push_bodies(me, bodies);
+        self.write(document);
+    }
+
+    // ---------------------------------------------------------------------------------------- the pipeline
+
+    /// Ops that a peer sent.
+    pub(super) fn take(&mut self, link: LinkId, number: u32, origin: Timeline, to: u64, ops: Vec<Op>) {
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        let Some(peer) = self.links.get(&link).and_then(|state| state.session.peer()) else { return };
+        let Some(state) = self.documents.get_mut(&document) else { return };
+        if state.number != number || state.log().is_none() {
+            return;
+        }
+        for op in ops {
+            let head = state.taken_head(op.id.author);
+            match head.judge(op.id.seq) {
+                Judgement::Next => state.pipeline.push(op, head, Some(origin)),
+                Judgement::Duplicate => self.stats.duplicates += 1,
+                Judgement::Gap => return self.author_gap(link, &document, number),
+            }
+        }
+        state.pipeline.held.insert(link, to);
+        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        self.write(&document);
+    }
+
+    /// Writes how far a peer's log is held, with whatever is written next.
+    pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
+        let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
+        state.pipeline.cursors.entry(peer).or_insert(cursor);
+        self.write(document);
+    }
+
+    /// Starts writing what has gathered, unless something is being written.
+    pub(super) fn write(&mut self, document: &DocumentId) {
+        let deadline = self.now + self.config.write_deadline;
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if state.pipeline.writing.is_some() || state.pipeline.is_empty() || state.mending.is_resetting() {
+            return;
+        }
+        let Some(log) = state.log() else { return };
+        let (position, unrecorded) = (log.tail(), log.unrecorded());
+        let pipeline = &mut state.pipeline;
+        let entries = core::mem::take(&mut pipeline.entries);
+        let batch = Arc::new(Batch {
+            document: document.clone(),
+            position,
+            timeline: unrecorded.filter(|_| !entries.is_empty()),
+            entries,
+            cursors: core::mem::take(&mut pipeline.cursors).into_iter().collect(),
+            salvaged: pipeline.salvaged.take(),
+        });
+        let (held, cost) = (core::mem::take(&mut pipeline.held), core::mem::take(&mut pipeline.cost));
+        let request = Request::Write(Transaction::Append(batch.clone()));
+        let ticket = self.request(Asked::Write(document.clone()), request);
+        if let Some(state) = self.documents.get_mut(document) {
+            state.pipeline.writing = Some(Writing { ticket, batch, held, deadline, cost });
+        }
+        self.set_document_alarm(document, deadline);
+    }
+
+    /// A batch is durable: shows it to the app and to every session.
+    pub(super) fn written(&mut self, document: &DocumentId) {
+        let me = self.identity.replica;
+        let Some(state) = self.documents.get_mut(document) else { return };
+        let Some(Writing { batch, held, .. }) = state.pipeline.writing.take() else { return };
+        let number = state.number;
+        let mut own = None;
+        let mut foreign = false;
+        let pipeline = &mut state.pipeline;
+        let State::Ready(log) = &mut state.state else { return };
+        for (index, entry) in batch.entries.iter().enumerate() {
+            let OpId { author, seq } = entry.op.id;
+            if pipeline.ahead.get(&author).is_some_and(|head| head.seq == seq) {
+                pipeline.ahead.remove(&author);
+            }
+            match entry.origin {
+                Some(_) => foreign = true,
+                None if author == me => own = Some((seq, batch.position + index as u64 + 1)),
+                None => {}
+            }
+            log.push(entry.clone());
+        }
+        let (tail, digest) = (log.tail(), log.heads().digest());
+        state.known_tail = tail;
+        self.stats.batches += 1;
+        self.stats.entries += batch.entries.len() as u64;
+        if let Some((seq, position)) = own {
+            self.event(Event::Applied { document: document.clone(), seq, position });
+        }
+        if foreign {
+            self.event(Event::Received { batch: batch.clone() });
+        }
+        self.fan_out(document, number, &batch, tail, digest, &held);
+        self.trim(document);
+        if let Some(place) = batch.salvaged {
+            self.salvaged(document, place);
+        }
+        self.reset_when_quiet(document);
+        self.write(document);
+        self.idle_check(document);
+    }
+
+    fn fan_out(
+        &mut self,
+        document: &DocumentId,
+        number: u32,
+        batch: &Arc<Batch>,
+        tail: u64,
+        digest: u64,
+        held: &BTreeMap<LinkId, u64>,
+    ) {
+        let sessions = self.sessions_of(document);
+        let needs_frames = !batch.entries.is_empty() && !sessions.is_empty();
+        let live = if needs_frames { self.pack_live(document, number, batch) } else { None };
+        for (link, _) in sessions {
+            let known =
+                self.links.get(&link).and_then(|state| state.session.held(number)).map_or(0, |held| held.position);
+            let held = held.get(&link).copied().unwrap_or(known).max(known);
+            if batch.entries.is_empty() && held == known {
+                continue;
+            }
+            self.session_input(link, session::Input::Advance { number, tail, digest, held, live: live.clone() });
+        }
+    }
+
+    /// Packs a batch once, for all sessions.
+    fn pack_live(&mut self, document: &DocumentId, number: u32, batch: &Arc<Batch>) -> Option<Arc<[Packed]>> {
+        let max_bytes = self.config.session.limits.frame as usize;
+        let log = self.documents.get_mut(document)?.log_mut()?;
+        let begins = log.history().current().begins;
+        let authors: Vec<_> = batch.entries.iter().map(|entry| log.author(entry.op.id.author)).collect();
+        let mut packed = Vec::with_capacity(1);
+        let mut done = 0;
+        while done < batch.entries.len() {
+            let from = batch.position + done as u64;
+            let rest = &batch.entries[done..];
+            let ops = rest.iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
+            let Some((mut frame, count)) = pack(number, begins, from, ops, max_bytes, |count| from + count as u64)
+            else {
+                break; // an op that goes in parts: every session reads it for itself
+            };
+            let origin = rest[0].origin;
+            frame.origin = origin.filter(|_| rest[..count].iter().all(|entry| entry.origin == origin));
+            packed.push(frame);
+            done += count;
+        }
+        self.stats.packed += packed.len() as u64;
+        (!packed.is_empty()).then(|| packed.into())
+    }
+
+    fn trim(&mut self, document: &DocumentId) {
+        let tail_max = self.config.tail_max;
+        if let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) {
+            log.trim(tail_max);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- reading
+
+    /// A session that is behind wants entries: from memory if they are there, else from storage.
+    pub(super) fn load(&mut self, link: LinkId, number: u32, from: u64, max_cost: u64) {
+        let read_max = self.config.read_max;
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        let Some(log) = self.documents.get_mut(&document).and_then(|state| state.log_mut()) else { return };
+        if let Some(chunk) = log.read(from, max_cost.min(read_max)) {
+            return self.session_input(link, session::Input::Loaded { number, chunk });
+        }
+        // Sessions that are at the same place share one read.
+        for asked in self.asked.values_mut() {
+            if let Asked::Read(other, at, links) = asked
+                && *other == document
+                && *at == from
+            {
+                return links.push(link);
+            }
+        }
+        let request = Request::Read { document: document.clone(), from, max_cost: read_max };
+        self.request_read(Asked::Read(document, from, [link].into()), request);
+    }
+
+    pub(super) fn read_done(&mut self, document: &DocumentId, from: u64, links: Vec<LinkId>, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return self.fail(document, String::from("the storage lacks entries that it was given"));
+        }
+        let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) else { return };
+        let chunk = log.chunk(from, entries);
+        for link in links {
+            let chunk = chunk.clone();
+            self.session_input_for(document, link, |number| session::Input::Loaded { number, chunk });
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- failure
+
+    /// The storage failed: what is not durable is dropped, and the truth is read again after a while.
+    pub(super) fn fail(&mut self, document: &DocumentId, reason: String) {
+        let me = self.identity.replica;
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if matches!(state.state, State::Failed) {
+            return;
+        }
+        let pipeline = core::mem::take(&mut state.pipeline);
+        let writing = pipeline.writing.as_ref().map(|writing| &writing.batch.entries);
+        let in_doubt = state.in_doubt.get_or_insert_default();
+        for entry in writing.into_iter().flatten().chain(&pipeline.entries) {
+            if let (true, None, Body::Bytes(body)) = (entry.op.id.author == me, entry.origin, &entry.op.body) {
+                in_doubt.insert(entry.op.id.seq, body.clone());
+            }
+        }
+        if let Some(writing) = pipeline.writing {
+            self.asked.remove(&writing.ticket);
+        }
+        if let Some(log) = state.log() {
+            state.known_tail = state.known_tail.max(log.tail());
+        }
+        state.state = State::Failed;
+        state.mending.failed();
+        let wait = state.backoff.fail(&mut self.rng);
+        self.close_on_all(document, Code::STORAGE_FAILED, "the storage failed");
+        self.event(Event::Failed { document: document.clone(), reason });
+        self.set_document_alarm(document, self.now + wait);
+    }
+
+    pub(super) fn tail_lost(&mut self, document: &DocumentId) {
+        self.close_on_all(document, Code::TAIL_LOST, "the log has lost entries: it gets a new timeline");
+        self.begin_timeline(document);
+        self.attach_waiting(document);
+    }
+
+    fn begin_timeline(&mut self, document: &DocumentId) {
+        let timeline = Timeline::new(self.rng.next_u64());
+        self.renumber(document);
+        if let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) {
+            log.begin(timeline);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- alarms
+
+    fn set_document_alarm(&mut self, document: &DocumentId, at: Instant) {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if state.alarm.is_some_and(|alarm| alarm <= at) {
+            return; // it will look again then
+        }
+        if let Some(before) = state.alarm.replace(at) {
+            self.alarms.remove(&(before, Alarm::Document(document.clone())));
+        }
+        self.alarms.insert((at, Alarm::Document(document.clone())));
+    }
+
+    pub(super) fn on_document_alarm(&mut self, document: &DocumentId) {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        state.alarm = None;
+        match (&state.state, &state.pipeline.writing) {
+            (State::Failed, _) => self.reload(document),
+            (_, Some(writing)) if writing.deadline <= self.now => {
+                self.fail(document, String::from("a write took longer than its deadline"));
+            }
+            (_, Some(writing)) => {
+                let deadline = writing.deadline;
+                self.set_document_alarm(document, deadline);
+            }
+            (State::Ready(_), None) if state.is_idle() => {
+                if let Some(state) = self.documents.remove(document) {
+                    self.numbers.remove(&state.number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A document that nobody has open is forgotten after a while.
+    pub(super) fn idle_check(&mut self, document: &DocumentId) {
+        if self.documents.get(document).is_some_and(|state| state.is_idle()) {
+            self.set_document_alarm(document, self.now + self.config.idle_max);
+        }
+    }
+}

@@ -1,0 +1,588 @@
+//! Links: sessions come and go, and documents are attached to them.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Admission, Alarm, Asked, Authority, Event, LinkId, Misuse, Output, Question, Replica};
+use crate::codes::{Code, Retry};
+use crate::heads::Head;
+use crate::machine::Machine;
+use crate::op::{Cursor, DocumentId, OpId, ReplicaId};
+use crate::session::{self, By, Ending, Local, Opening, Session, Transport};
+use crate::storage::Request;
+use crate::time::Instant;
+use crate::wire::Access;
+
+/// One link and what is open on it.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Link {
+    pub(super) session: Session,
+    pub(super) upstream: bool,
+    /// When it wants to be woken, as it stands among the alarms.
+    pub(super) alarm: Option<Instant>,
+    pub(super) attached: BTreeMap<DocumentId, Attached>,
+}
+
+/// A document on a link.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Attached {
+    stage: Stage,
+    /// What the peer may do.
+    grant: Access,
+    /// Exchange heads and leave nothing out.
+    thorough: bool,
+    /// What is known of how far the peer's log is held is wrong.
+    forget_cursor: bool,
+    /// How often it was opened again since the two were last in step.
+    reopened: u32,
+    /// The cursor as it is stored.
+    pub(super) stored: Option<Cursor>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Stage {
+    /// The document is being loaded.
+    Waiting,
+    /// The cursor is being read.
+    Cursor,
+    /// Open on the session, under this number.
+    Open(u32),
+}
+
+/// How often a document is opened again on a session before that is given up.
+const REOPENED_MAX: u32 = 8;
+/// The same, for digests that differ though the heads show no fork.
+const THOROUGH_MAX: u32 = 2;
+
+impl Attached {
+    fn new(grant: Access) -> Self {
+        let (thorough, forget_cursor) = (false, false);
+        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None }
+    }
+}
+
+impl Link {
+    fn number(&self, document: &DocumentId) -> Option<u32> {
+        match self.attached.get(document)?.stage {
+            Stage::Open(number) => Some(number),
+            Stage::Waiting | Stage::Cursor => None,
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn connected(
+        &mut self,
+        link: LinkId,
+        transport: Transport,
+        token: Option<Bytes>,
+        upstream: bool,
+    ) -> Result<(), Misuse> {
+        if self.links.contains_key(&link) {
+            return Err(Misuse::LinkInUse(link));
+        }
+        let local = Local {
+            replica: self.identity.replica,
+            timeline: self.opens.current(),
+            previous: self.opens.previous(),
+            nonce: self.rng.next_u64(),
+            token,
+        };
+        let config = session::Config { transport, ..self.config.session.clone() };
+        let session = Session::new(self.now, config, local);
+        let (alarm, attached) = (None, BTreeMap::new());
+        let full = self.links.len() >= self.config.sessions_max;
+        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached }));
+        self.busy.insert(link);
+        if full {
+            let reason = String::from("too many sessions");
+            self.session_input(link, session::Input::Goodbye { code: Code::OVERLOADED, reason, retry_after: None });
+        }
+        Ok(())
+    }
+
+    pub(super) fn disconnected(&mut self, link: LinkId) {
+        if self.forget_link(link) {
+            self.event(Event::Disconnected { link, ending: None });
+        }
+    }
+
+    /// Forgets a link, once what its session knows of the peer's logs is on its way to storage.
+    fn forget_link(&mut self, link: LinkId) -> bool {
+        self.store_cursors(link);
+        let Some(state) = self.links.remove(&link) else { return false };
+        if let Some(at) = state.alarm {
+            self.alarms.remove(&(at, Alarm::Session(link)));
+        }
+        for document in state.attached.keys() {
+            if let Some(state) = self.documents.get_mut(document) {
+                state.forget_held(link);
+                state.links.remove(&link);
+            }
+            self.idle_check(document);
+        }
+        // A newer session that waited for this one to show life goes ahead.
+        self.contest_over(link);
+        self.contests.retain(|_, newer| *newer != link);
+        true
+    }
+
+    pub(super) fn received(&mut self, link: LinkId, frame: Bytes) {
+        self.session_input(link, session::Input::Received(frame));
+        // It is alive: whoever waits for that is a copy.
+        if let Some(newer) = self.contests.remove(&link) {
+            self.admit(newer, Err((Code::CLONE, String::from("a live session has this replica id"))));
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- sessions
+
+    pub(super) fn session_input(&mut self, link: LinkId, input: session::Input) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let misuse = state.session.handle(self.now, input);
+        // The peer may have closed the document just now; the session's word of it is still to be read.
+        debug_assert!(matches!(misuse, Ok(()) | Err(session::Misuse::NotOpen(_))), "{misuse:?}");
+        self.busy.insert(link);
+    }
+
+    /// An input for the session that has `document` open on `link`, if it still has.
+    pub(super) fn session_input_for(
+        &mut self,
+        document: &DocumentId,
+        link: LinkId,
+        input: impl FnOnce(u32) -> session::Input,
+    ) {
+        if let Some(number) = self.links.get(&link).and_then(|state| state.number(document)) {
+            self.session_input(link, input(number));
+        }
+    }
+
+    /// Deals with what the sessions want, until they want nothing.
+    pub(super) fn settle(&mut self) {
+        while let Some(link) = self.busy.pop_first() {
+            while let Some(output) = self.links.get_mut(&link).and_then(|state| state.session.poll()) {
+                self.on_session_output(link, output);
+            }
+            let Some(state) = self.links.get_mut(&link) else { continue };
+            let deadline = state.session.deadline();
+            let before = core::mem::replace(&mut state.alarm, deadline);
+            if before != deadline {
+                if let Some(at) = before {
+                    self.alarms.remove(&(at, Alarm::Session(link)));
+                }
+                self.alarms.extend(deadline.map(|at| (at, Alarm::Session(link))));
+            }
+        }
+    }
+
+    fn on_session_output(&mut self, link: LinkId, output: session::Output) {
+        match output {
+            session::Output::Transmit(frame) => self.outputs.push_back(Output::Transmit { link, frame }),
+            session::Output::Authenticate { replica, timeline, token } => {
+                self.authenticate(link, replica, timeline, token);
+            }
+            session::Output::Take { number, origin, from: _, to, ops } => self.take(link, number, origin, to, ops),
+            session::Output::Load { number, from, max_cost } => self.load(link, number, from, max_cost),
+            session::Output::Compare { number, heads } => {
+                let Some(document) = self.numbers.get(&number).cloned() else { return };
+                let asked = Asked::Compare(document.clone(), link);
+                self.request_read(asked, Request::Compare { document, heads });
+            }
+            session::Output::Event(event) => self.on_session_event(link, event),
+        }
+    }
+
+    fn on_session_event(&mut self, link: LinkId, event: session::Event) {
+        match event {
+            session::Event::Connected { replica, durability } => {
+                self.event(Event::Connected { link, replica, durability });
+            }
+            session::Event::PeerOpened { document, access, schema } => {
+                self.peer_opened(link, document, access, schema);
+            }
+            session::Event::Opened { number, own } => self.check_own(link, number, own),
+            session::Event::Acknowledged { number, acked } => {
+                if let Some(document) = self.numbers.get(&number).cloned() {
+                    self.event(Event::Acknowledged { link, document, position: acked });
+                }
+            }
+            session::Event::InStep { number } => self.in_step(link, number),
+            session::Event::Forked { number, authors } => {
+                if let Some(document) = self.numbers.get(&number).cloned() {
+                    self.forked(link, document, authors);
+                }
+            }
+            session::Event::DocumentClosed { number, code, reason, by } => {
+                self.document_closed(link, number, code, reason, by);
+            }
+            session::Event::Closed(ending) => self.session_closed(link, ending),
+        }
+    }
+
+    fn session_closed(&mut self, link: LinkId, ending: Ending) {
+        self.outputs.push_back(Output::Disconnect { link, ending: ending.clone() });
+        let (code, by) = (ending.code, ending.by);
+        if self.forget_link(link) {
+            self.event(Event::Disconnected { link, ending: Some(ending) });
+        }
+        let copied = code == Code::SAME_REPLICA || code == Code::CLONE && by == By::Peer;
+        if copied {
+            self.renew();
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- who may come in
+
+    fn authenticate(&mut self, link: LinkId, replica: ReplicaId, timeline: crate::op::Timeline, token: Option<Bytes>) {
+        // Two live sessions of one replica: a reconnect whose old link is not yet known to be dead, or a copy.
+        let older: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(id, other)| **id != link && other.session.is_live() && other.session.peer() == Some(replica))
+            .map(|(id, other)| (*id, other.session.peer_timeline() == Some(timeline)))
+            .collect();
+        for (older, same_open) in older {
+            if same_open {
+                let reason = String::from("a newer session of this replica is here");
+                self.session_input(older, session::Input::Goodbye { code: Code::REPLACED, reason, retry_after: None });
+            } else {
+                if let Some(state) = self.links.get_mut(&older) {
+                    state.session.probe();
+                    self.busy.insert(older);
+                }
+                let third = self.contests.insert(older, link);
+                third.into_iter().for_each(|third| {
+                    self.admit(third, Err((Code::REPLACED, String::from("a newer session of this replica is here"))));
+                });
+                self.alarms.insert((self.now + self.config.contest_max, Alarm::Contest(older)));
+                return;
+            }
+        }
+        match self.config.peers {
+            Admission::Open => self.admit(link, Ok(())),
+            Admission::Ask => self.ask(Asked::Peer(link), Question::Peer { link, replica, token }),
+            Admission::Closed => {
+                self.admit(link, Err((Code::UNAUTHENTICATED, String::from("nobody may connect here"))));
+            }
+        }
+    }
+
+    /// The older session showed no life in time, or is gone: the newer one goes ahead.
+    pub(super) fn contest_over(&mut self, older: LinkId) {
+        let Some(link) = self.contests.remove(&older) else { return };
+        let reason = String::from("a newer session of this replica is here, and this one gave no sign of life");
+        self.session_input(older, session::Input::Goodbye { code: Code::REPLACED, reason, retry_after: None });
+        let Some(state) = self.links.get(&link) else { return };
+        let (Some(replica), Some(timeline)) = (state.session.peer(), state.session.peer_timeline()) else { return };
+        let token = state.session.peer_token();
+        // The older session is over now, so that it can't be found again.
+        self.authenticate(link, replica, timeline, token);
+    }
+
+    pub(super) fn admit(&mut self, link: LinkId, answer: Result<(), (Code, String)>) {
+        let Some(state) = self.links.get(&link).filter(|state| state.session.is_asking()) else { return };
+        let admitted = answer.is_ok() && state.session.ending().is_none();
+        self.session_input(link, session::Input::Authenticated(answer));
+        if admitted {
+            let wanted: Vec<_> =
+                self.documents.iter().filter(|(_, document)| document.is_wanted()).map(|(id, _)| id.clone()).collect();
+            for document in wanted {
+                self.attach(link, &document, Access::Write);
+            }
+        }
+    }
+
+    fn peer_opened(
+        &mut self,
+        link: LinkId,
+        document: DocumentId,
+        access: Access,
+        schema: Option<crate::wire::control::Schema>,
+    ) {
+        let wanted = self.documents.get(&document).is_some_and(|document| document.is_wanted());
+        match self.config.documents {
+            Admission::Open => self.grant(link, &document, Access::Write),
+            Admission::Closed if wanted => self.grant(link, &document, Access::Write),
+            Admission::Closed => {
+                let reason = String::from("the document is not open here");
+                self.deny(link, &document, Code::UNKNOWN_DOCUMENT, reason);
+            }
+            Admission::Ask => {
+                let Some(replica) = self.links.get(&link).and_then(|state| state.session.peer()) else { return };
+                let question = Question::Document { link, replica, document: document.clone(), access, schema };
+                self.ask(Asked::Document(link, document), question);
+            }
+        }
+    }
+
+    pub(super) fn grant(&mut self, link: LinkId, document: &DocumentId, grant: Access) {
+        self.take_up(document);
+        self.attach(link, document, grant);
+    }
+
+    pub(super) fn deny(&mut self, link: LinkId, document: &DocumentId, code: Code, reason: String) {
+        let Some(state) = self.links.get(&link) else { return };
+        if state.session.is_waiting(document) {
+            self.session_input(link, session::Input::Deny { document: document.clone(), code, reason });
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- attaching
+
+    /// Opens a document on a link, as soon as it is loaded.
+    pub(super) fn attach(&mut self, link: LinkId, document: &DocumentId, grant: Access) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if !state.session.has_accepted() {
+            return;
+        }
+        let attached = state.attached.entry(document.clone()).or_insert_with(|| Attached::new(grant));
+        attached.grant = attached.grant.min(grant);
+        if let Some(state) = self.documents.get_mut(document) {
+            state.links.insert(link);
+        }
+        self.attach_next(link, document);
+    }
+
+    /// Goes one step on with a document that is to be open on a link.
+    pub(super) fn attach_next(&mut self, link: LinkId, document: &DocumentId) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(peer) = state.session.peer() else { return };
+        let ready = self.documents.get(document).is_some_and(|document| {
+            let admitted = document.mending.admits(peer, state.upstream, document.options().authority);
+            admitted && document.log().is_some()
+        });
+        let Some(attached) = state.attached.get_mut(document).filter(|attached| attached.stage == Stage::Waiting)
+        else {
+            return;
+        };
+        if ready {
+            attached.stage = Stage::Cursor;
+            let asked = Asked::Cursor(document.clone(), link);
+            self.request(asked, Request::Cursor { document: document.clone(), peer });
+        }
+    }
+
+    pub(super) fn attach_with(&mut self, document: &DocumentId, link: LinkId, cursor: Option<Cursor>) {
+        let Some(state) = self.documents.get(document) else { return };
+        let Some(link_state) = self.links.get_mut(&link) else { return };
+        let Some(attached) = link_state.attached.get_mut(document).filter(|attached| attached.stage == Stage::Cursor)
+        else {
+            return;
+        };
+        let Some(log) = state.log() else {
+            attached.stage = Stage::Waiting; // it failed meanwhile
+            return;
+        };
+        let number = state.number;
+        attached.stage = Stage::Open(number);
+        attached.stored = cursor;
+        let forget = core::mem::take(&mut attached.forget_cursor) || attached.thorough;
+        let opening = Opening {
+            number,
+            document: document.clone(),
+            access: state.options().access,
+            grant: attached.grant,
+            thorough: attached.thorough,
+            schema: state.options().schema.clone(),
+            history: log.history().clone(),
+            horizon: log.horizon(),
+            tail: log.tail(),
+            heads: log.heads().clone(),
+            cursor: cursor.filter(|_| !forget),
+        };
+        self.session_input(link, session::Input::Open(Box::new(opening)));
+    }
+
+    /// Goes on with all links on which the document is to be open.
+    pub(super) fn attach_waiting(&mut self, document: &DocumentId) {
+        let links = self.documents.get(document).map(|state| state.links.clone());
+        links.into_iter().flatten().for_each(|link| self.attach_next(link, document));
+    }
+
+    /// The sessions that have the document open.
+    pub(super) fn sessions_of(&self, document: &DocumentId) -> Vec<(LinkId, u32)> {
+        let links = self.documents.get(document).map(|state| state.links.iter());
+        let open = links.into_iter().flatten().filter_map(|id| Some((*id, self.links.get(id)?.number(document)?)));
+        open.collect()
+    }
+
+    /// The document is no longer to be open on the link.
+    fn detach(&mut self, link: LinkId, document: &DocumentId) {
+        self.links.get_mut(&link).into_iter().for_each(|state| drop(state.attached.remove(document)));
+        if let Some(state) = self.documents.get_mut(document) {
+            state.forget_held(link);
+            state.links.remove(&link);
+        }
+    }
+
+    /// Closes the document on all sessions; they are to open it again when it is ready.
+    pub(super) fn close_on_all(&mut self, document: &DocumentId, code: Code, reason: &str) {
+        for (link, number) in self.sessions_of(document) {
+            self.close_on(link, document, number, code, reason);
+        }
+        let links = self.documents.get(document).map(|state| state.links.clone());
+        for link in links.into_iter().flatten() {
+            if let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) {
+                attached.stage = Stage::Waiting;
+            }
+        }
+    }
+
+    fn close_on(&mut self, link: LinkId, document: &DocumentId, number: u32, code: Code, reason: &str) {
+        if let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) {
+            attached.stage = Stage::Waiting;
+        }
+        self.documents.get_mut(document).into_iter().for_each(|state| state.forget_held(link));
+        self.session_input(link, session::Input::Close { number, code, reason: reason.into() });
+    }
+
+    /// Takes the document off all links.
+    pub(super) fn detach_all(&mut self, document: &DocumentId, code: Code, reason: &str) {
+        for (link, number) in self.sessions_of(document) {
+            self.store_cursor(link, document);
+            self.close_on(link, document, number, code, reason);
+        }
+        let links = self.documents.get(document).map(|state| state.links.clone());
+        links.into_iter().flatten().for_each(|link| self.detach(link, document));
+    }
+
+    /// Opens the document again on one session, more carefully.
+    pub(super) fn reopen_on(&mut self, link: LinkId, document: &DocumentId, code: Code) {
+        let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) else {
+            return;
+        };
+        attached.stage = Stage::Waiting;
+        self.documents.get_mut(document).into_iter().for_each(|state| state.forget_held(link));
+        attached.reopened += 1;
+        attached.thorough |= code == Code::MISMATCH;
+        attached.forget_cursor |= code == Code::AUTHOR_GAP;
+        let hopeless = attached.reopened > REOPENED_MAX || code == Code::MISMATCH && attached.reopened > THOROUGH_MAX;
+        if hopeless {
+            self.detach(link, document);
+            let reason = String::from("opening the document again and again did not bring it in step");
+            let document = document.clone();
+            self.event(Event::Closed { link, document, code: Code::DAMAGED, reason, by: By::Us });
+        } else {
+            self.attach_next(link, document);
+        }
+    }
+
+    /// The peer does not make sense of what this end knows: opens the document again from heads.
+    pub(super) fn author_gap(&mut self, link: LinkId, document: &DocumentId, number: u32) {
+        self.close_on(link, document, number, Code::AUTHOR_GAP, "an op came before its author's earlier ones");
+        self.reopen_on(link, document, Code::AUTHOR_GAP);
+    }
+
+    fn document_closed(&mut self, link: LinkId, number: u32, code: Code, reason: String, by: By) {
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        if self.links.get(&link).and_then(|state| state.number(&document)) != Some(number) {
+            return;
+        }
+        if code == Code::TAIL_LOST && by == By::Us {
+            return self.tail_lost(&document);
+        }
+        if code.retry() == Retry::Now {
+            return self.reopen_on(link, &document, code);
+        }
+        self.store_cursor(link, &document);
+        self.detach(link, &document);
+        self.idle_check(&document);
+        self.event(Event::Closed { link, document, code, reason, by });
+    }
+
+    fn in_step(&mut self, link: LinkId, number: u32) {
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if let Some(attached) = state.attached.get_mut(&document) {
+            (attached.reopened, attached.thorough) = (0, false);
+        }
+        let Some(digest) = self.documents.get(&document).and_then(|state| state.log()).map(|log| log.heads().digest())
+        else {
+            return;
+        };
+        self.event(Event::InStep { link, document: document.clone(), digest });
+        self.salvage_from(&document, link);
+    }
+
+    fn forked(&mut self, link: LinkId, document: DocumentId, authors: Vec<ReplicaId>) {
+        let upstream = self.links.get(&link).is_some_and(|state| state.upstream);
+        let mends = self
+            .documents
+            .get(&document)
+            .is_some_and(|state| state.options().authority == Authority::Upstream && upstream);
+        let own = authors.contains(&self.identity.replica);
+        self.event(Event::Forked { link, document: document.clone(), authors });
+        if mends {
+            self.reset(&document, None);
+        } else if own {
+            self.renew();
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- what the peer holds of ours
+
+    /// A peer that holds more of our ops than we do, or others, shows that this replica was set back or copied.
+    fn check_own(&mut self, link: LinkId, number: u32, own: Head) {
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        let Some(state) = self.documents.get(&document) else { return };
+        if self.links.get(&link).is_none_or(|link| link.session.ending().is_some()) {
+            return; // it was about our id of then
+        }
+        let me = self.identity.replica;
+        let held = state.taken_head(me);
+        if own.seq > held.seq {
+            self.renew();
+        } else if own.seq == held.seq {
+            if own.chain != held.chain {
+                self.forked(link, document, [me].into());
+            }
+        } else if own.seq > 0 {
+            let ids = [OpId { author: me, seq: own.seq }].into();
+            self.request(Asked::Own(document.clone(), link, own), Request::Chains { document, ids });
+        }
+    }
+
+    pub(super) fn own_checked(
+        &mut self,
+        document: &DocumentId,
+        link: LinkId,
+        own: Head,
+        chains: &[Option<crate::digest::Chain>],
+    ) {
+        let differs = chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain));
+        let open = self.links.get(&link).is_some_and(|state| state.number(document).is_some());
+        if differs && open {
+            self.forked(link, document.clone(), [self.identity.replica].into());
+        }
+    }
+
+    /// All sessions end, to be connected again.
+    pub(super) fn end_all(&mut self, code: Code, reason: &str) {
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.session_input(link, session::Input::Goodbye { code, reason: reason.into(), retry_after: Some(0) });
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- cursors
+
+    /// Stores how far the peer's logs are held, where only skips moved that since it was stored.
+    fn store_cursors(&mut self, link: LinkId) {
+        let documents: Vec<_> =
+            self.links.get(&link).map(|state| state.attached.keys().cloned().collect()).unwrap_or_default();
+        documents.iter().for_each(|document| self.store_cursor(link, document));
+    }
+
+    fn store_cursor(&mut self, link: LinkId, document: &DocumentId) {
+        let Some(state) = self.links.get(&link) else { return };
+        let (Some(number), Some(peer)) = (state.number(document), state.session.peer()) else { return };
+        let (Some(held), Some(attached)) = (state.session.held(number), state.attached.get(document)) else { return };
+        if attached.stored != Some(held) {
+            self.write_cursor(document, peer, held);
+        }
+    }
+}
