@@ -783,7 +783,7 @@ impl<'a> Run<'a> {
             }
             _ => {
                 let piece = vec![7; usize::from(input.byte()) + 1];
-                let offset = (input.number() as u32).min(u32::MAX - 1000);
+                let offset = (input.number() as u32).min(u32::MAX - 2000);
                 let total = offset + piece.len() as u32 + if input.flag() { input.number() as u32 % 1000 } else { 0 };
                 Content::Part { author, seq, offset, total, piece: piece.into() }
             }
