@@ -33,6 +33,8 @@ use libfuzzer_sys::fuzz_target;
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const STEPS_MAX: usize = 200;
 const REOPENINGS_MAX: u32 = 20;
+/// Loads that one frame or timer can lead to, if each brings the session forward: no log here has so many entries.
+const LOADS_MAX: u32 = 500;
 
 /// Codes with which a session may close a document though bytes of the peer led to it and the fault stands as its own:
 /// that a cursor lies beyond the log's tail is what a log that has lost its tail looks like, and a peer that lies.
@@ -120,6 +122,7 @@ struct End {
     questions: VecDeque<Output>,
     defers: bool,
     reopenings: u32,
+    loads: u32,
     closed: bool,
 }
 
@@ -164,6 +167,7 @@ impl End {
             questions: VecDeque::new(),
             defers,
             reopenings: 0,
+            loads: 0,
             closed: false,
         }
     }
@@ -263,6 +267,9 @@ impl<'a> Run<'a> {
     /// Hands an input to one end and looks at all that comes of it.
     fn feed(&mut self, subject: bool, input: Input, cause: Cause) {
         let now = self.now;
+        if cause != Cause::Host {
+            self.end(subject).loads = 0;
+        }
         self.trace(subject, || match &input {
             Input::Received(frame) => format!("<- {}", self.told(frame)),
             other => format!("   {other:?}"),
@@ -381,6 +388,8 @@ impl<'a> Run<'a> {
         let input = match question {
             Output::Authenticate { .. } => Input::Authenticated(Ok(())),
             Output::Load { number, from, max_cost } => {
+                end.loads += 1;
+                assert!(end.loads < LOADS_MAX, "the host is asked for entries again and again");
                 let chunk = end.documents.get_mut(&number).and_then(|(log, _)| log.read(from, max_cost.min(2000)));
                 let Some(chunk) = chunk else { return };
                 Input::Loaded { number, chunk }
