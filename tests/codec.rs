@@ -96,7 +96,8 @@ quickcheck! {
         if body.is_empty() {
             return TestResult::discard();
         }
-        TestResult::from_bool(packs_parts(&body.into(), usize::from(max_bytes), begins.into(), from.into(), base.into()))
+        let (begins, from, base) = (begins.into(), from.into(), base.into());
+        TestResult::from_bool(packs_parts(&body.into(), usize::from(max_bytes), begins, from, base))
     }
 
     fn heads_in_parts_are_the_same_heads(seqs: Vec<u64>, max_bytes: u8) -> bool {

@@ -1,5 +1,5 @@
-//! PROTOCOL.md tells the truth: its examples decode to the values built here and encode to the same bytes, and its tables
-//! are those of the code.
+//! PROTOCOL.md tells the truth: its examples decode to the values built here and encode to the same bytes, and its
+//! tables are those of the code.
 //!
 //! With `ANTIPHON_CORPUS=1` the examples are also written to `fuzz/corpus/wire/`.
 

@@ -1,8 +1,8 @@
 //! One session against a peer of which half the frames are honest: whatever comes, in whatever order, the laws hold.
 //!
-//! The bytes are a list of steps. Most runs begin with a handshake that two sessions complete by themselves; then frames
-//! are delivered, lost, doubled, damaged and invented, timers fire at odd times, and the host answers what was asked and
-//! what was not. Bytes that have run out read as zero, so that every input is a run.
+//! The bytes are a list of steps. Most runs begin with a handshake that two sessions complete by themselves; then
+//! frames are delivered, lost, doubled, damaged and invented, timers fire at odd times, and the host answers what was
+//! asked and what was not. Bytes that have run out read as zero, so that every input is a run.
 
 #![no_main]
 
