@@ -186,7 +186,7 @@ impl Log {
     pub fn compare(&self, heads: &Heads) -> Option<Comparison> {
         (self.start <= self.horizon).then(|| {
             let mut comparison = Comparison::new(self.start);
-            comparison.scan(self.entries.iter(), heads);
+            comparison.scan(self.start, self.entries.iter(), heads);
             comparison
         })
     }
@@ -199,30 +199,23 @@ pub struct Comparison {
     pub from: u64,
     /// Authors whose op at the peer's head has another history here: forks.
     pub forks: Vec<ReplicaId>,
-    lacking: bool,
 }
 
 impl Comparison {
     /// Nothing compared yet; scanning starts at `from`.
     pub fn new(from: u64) -> Self {
-        Self { from, forks: Vec::new(), lacking: false }
+        Self { from, forks: Vec::new() }
     }
 
-    /// The outcome, for storages that find it by an index.
-    pub fn found(from: u64, forks: Vec<ReplicaId>) -> Self {
-        Self { from, forks, lacking: true }
-    }
-
-    /// Goes through the next entries of the log, in order.
-    pub fn scan<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, heads: &Heads) {
-        for entry in entries {
+    /// Goes through the next entries of the log, of which the first stands at `position`.
+    pub fn scan<'a>(&mut self, position: u64, entries: impl Iterator<Item = &'a Entry>, heads: &Heads) {
+        for (position, entry) in (position..).zip(entries) {
             let id = entry.op.id;
             let theirs = heads.get(id.author);
             if id.seq == theirs.seq && entry.chain != theirs.chain {
                 self.forks.push(id.author);
             }
-            self.lacking |= id.seq > theirs.seq;
-            if !self.lacking {
+            if self.from == position && id.seq <= theirs.seq {
                 self.from += 1;
             }
         }

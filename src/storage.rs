@@ -13,7 +13,7 @@ use crate::heads::{Head, Heads};
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
 use crate::rng::Rng;
-use crate::timeline::{Opens, TimelineRecord};
+use crate::timeline::{Opens, TIMELINES_MAX, TimelineRecord};
 
 /// Who a replica is: kept over restarts where continuity is proven.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -131,7 +131,7 @@ pub enum Request {
         document: DocumentId,
         /// The position of the first one.
         from: u64,
-        /// What all but the first may cost.
+        /// What they may cost together, if they are more than one.
         max_cost: u64,
     },
     /// Entries that a reset put aside.
@@ -140,7 +140,7 @@ pub enum Request {
         document: DocumentId,
         /// The place of the first one.
         from: u64,
-        /// What all but the first may cost.
+        /// What they may cost together, if they are more than one.
         max_cost: u64,
     },
     /// What a peer's heads say about the log.
@@ -255,8 +255,8 @@ pub trait Storage {
             if entries.is_empty() {
                 return Ok(comparison);
             }
+            comparison.scan(from, entries.iter(), heads);
             from += entries.len() as u64;
-            comparison.scan(entries.iter(), heads);
         }
     }
 
@@ -303,6 +303,8 @@ impl StoredDocument {
         }
         self.tail = batch.tail();
         self.timelines.extend(batch.timeline);
+        let excess = self.timelines.len().saturating_sub(TIMELINES_MAX);
+        self.timelines.drain(..excess);
         if let (Some(place), Some((from, to))) = (batch.salvaged, self.aside) {
             self.aside = Some((from.max(place), to)).filter(|(from, to)| from < to);
         }

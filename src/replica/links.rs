@@ -219,6 +219,7 @@ impl Replica {
             session::Event::DocumentClosed { number, code, reason, by } => {
                 self.document_closed(link, number, code, reason, by);
             }
+            session::Event::Released { document } => self.attach_next(link, &document),
             session::Event::Closed(ending) => self.session_closed(link, ending),
         }
     }
@@ -350,6 +351,9 @@ impl Replica {
     /// Goes one step on with a document that is to be open on a link.
     pub(super) fn attach_next(&mut self, link: LinkId, document: &DocumentId) {
         let Some(state) = self.links.get_mut(&link) else { return };
+        if state.session.is_closing(document) {
+            return; // until the peer has heard of it
+        }
         let Some(peer) = state.session.peer() else { return };
         let ready = self.documents.get(document).is_some_and(|document| {
             let admitted = document.mending.admits(peer, state.upstream, document.options().authority);

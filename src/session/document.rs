@@ -52,8 +52,8 @@ pub(super) enum Stage {
     Opening,
     /// Both Opens are here.
     Open,
-    /// Our Close is sent and not yet answered. What the host opens meanwhile waits.
-    Closing(Option<Box<Opening>>),
+    /// Our Close is sent and not yet answered.
+    Closing,
 }
 
 /// What stays of the peer's Open.
@@ -148,6 +148,10 @@ impl Document {
         matches!(self.stage, Stage::Open)
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing)
+    }
+
     pub(super) fn sends_heads(&self) -> bool {
         self.resuming.as_ref().is_some_and(|resuming| resuming.outgoing.is_some())
     }
@@ -158,20 +162,14 @@ impl Session {
 
     pub(super) fn open(&mut self, opening: Opening) -> Result<(), Misuse> {
         if let Some(number) = self.numbers.get(&opening.document).copied() {
-            let Some(document) = self.documents.get_mut(&number) else { return Err(Misuse::NotOpen(number)) };
-            return match &mut document.stage {
-                Stage::Closing(reopen @ None) => {
-                    *reopen = Some(Box::new(opening));
-                    Ok(())
-                }
-                _ => Err(Misuse::AlreadyOpen(number)),
-            };
+            return Err(Misuse::AlreadyOpen(number));
         }
         if self.documents.contains_key(&opening.number) {
             return Err(Misuse::AlreadyOpen(opening.number));
         }
         let theirs = self.waiting.remove(&opening.document);
         let number = opening.number;
+        self.link.forget_outputs(number);
         let current = opening.history.current();
         let sending = Sending::new(opening.tail, 0, 0);
         let document = Document {
@@ -249,15 +247,15 @@ impl Session {
     }
 
     pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
+        self.link.forget_outputs(number);
         let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
-        if let Stage::Closing(reopen) = &mut document.stage {
-            *reopen = None;
+        if let Stage::Closing = document.stage {
             return Ok(());
         }
         let id = document.id.clone();
         self.release(number);
         if let Some(document) = self.documents.get_mut(&number) {
-            document.stage = Stage::Closing(None);
+            document.stage = Stage::Closing;
         }
         self.link.send_control(&Message::Close(End { document: id, code, reason: brief(&reason) }));
         Ok(())
@@ -348,7 +346,7 @@ impl Session {
             match self.documents.get(&number).map(|document| &document.stage) {
                 Some(Stage::Opening) => self.pair(number, open),
                 // It does not know yet that we closed; our Close makes it answer with its own.
-                Some(Stage::Closing(_)) => {}
+                Some(Stage::Closing) => {}
                 _ => self.unexpected("a document was opened twice"),
             }
             return;
@@ -475,6 +473,9 @@ impl Session {
             document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
         if settled {
             document.resuming = None;
+            if document.sending.skip().is_some() {
+                self.acknowledge(number);
+            }
         }
     }
 
@@ -490,11 +491,7 @@ impl Session {
         };
         let Some(document) = self.remove(number) else { return };
         match document.stage {
-            Stage::Closing(None) => {}
-            Stage::Closing(Some(opening)) => {
-                // The number is free and the id unknown again, so this can't be a misuse.
-                let _ = self.open(*opening);
-            }
+            Stage::Closing => self.event(Event::Released { document: id }),
             Stage::Opening | Stage::Open => {
                 if is_close {
                     self.answer_close(id, code);
@@ -601,7 +598,7 @@ impl Session {
         let Some(number) = self.by_peer.get(&fork.document).copied() else { return Ok(()) };
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let ids: &Bytes = &fork.authors;
-        if ids.is_empty() || ids.len() % 16 != 0 || ids.len() > 16 * FORKS_MAX {
+        if ids.is_empty() || !ids.len().is_multiple_of(16) || ids.len() > 16 * FORKS_MAX {
             return Err(Malformed::Control);
         }
         let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));

@@ -66,8 +66,12 @@ impl Session {
         if !fits || self.allowance(number, bytes).is_none_or(|allowance| packed.cost > allowance.cost) {
             return;
         }
-        if self.documents.get(&number).is_some_and(|document| document.sending.skip().is_some()) {
+        let skips = |session: &Self| session.documents.get(&number).is_some_and(|state| state.sending.skip().is_some());
+        if skips(self) {
             self.send_ack(number);
+            if skips(self) {
+                return; // not known yet what to acknowledge: the skip goes with a frame of its own
+            }
         }
         self.announce(number, packed);
         self.link.send_frame(packed.frame.clone());
@@ -195,10 +199,6 @@ impl Session {
                 }
                 Step::Load { from, max_cost } => {
                     self.link.outputs.push_back(Output::Load { number, from, max_cost });
-                }
-                Step::Skip => {
-                    self.send_ack(number);
-                    self.ready.insert(number);
                 }
                 Step::Send { packed, end, fresh, part } => {
                     if fresh && !was_unreceived {
@@ -426,7 +426,7 @@ impl Session {
     // ---------------------------------------------------------------------------------------- acknowledging
 
     /// Something is to be acknowledged: soon, or at once if the peer may wait for it.
-    fn acknowledge(&mut self, number: u32) {
+    pub(super) fn acknowledge(&mut self, number: u32) {
         let Some(document) = self.documents.get(&number) else { return };
         let urgent = document.receiving.unacknowledged * 2 >= u64::from(self.config.limits.window);
         self.acks_due.insert(number);

@@ -68,6 +68,11 @@ impl Session {
         self.arm_repeat();
     }
 
+    /// Whether the host has not answered whether the peer may come in.
+    pub(crate) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking)
+    }
+
     /// Whether the host has let the peer in.
     pub(crate) fn has_accepted(&self) -> bool {
         matches!(self.phase, Phase::Welcoming | Phase::Live)
@@ -198,6 +203,9 @@ impl Session {
             if peer.hello.nonce == nonce {
                 // It repeats Hello because our Welcome did not arrive.
                 return self.send_welcome();
+            }
+            if self.is_asking() {
+                return; // the host's answer must not fall to another; who means it says Hello again
             }
             if self.is_live() {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));

@@ -50,6 +50,11 @@ impl Link {
         self.push(frame);
     }
 
+    /// The host closes or opens a document: what it was to be told of the opening before means nothing any more.
+    pub(super) fn forget_outputs(&mut self, number: u32) {
+        self.outputs.retain(|output| output.number() != Some(number));
+    }
+
     /// A message that is never repeated by itself.
     pub(super) fn send(&mut self, message: &Message) {
         self.send_frame(message.encode());

@@ -245,14 +245,13 @@ pub enum Output {
         /// The ops.
         ops: Vec<Op>,
     },
-    /// Read entries of the log from position `from` on, of this cost at most but at least one, and answer with
-    /// [`Input::Loaded`].
+    /// Read entries of the log from position `from` on, and answer with [`Input::Loaded`].
     Load {
         /// The document.
         number: u32,
         /// The first position.
         from: u64,
-        /// The cost of all entries but the first.
+        /// What they may cost together, if they are more than one. At least one is needed.
         max_cost: u64,
     },
     /// Compare the log with the peer's heads, and answer with [`Input::Compared`].
@@ -264,6 +263,31 @@ pub enum Output {
     },
     /// Something that the host will want to know.
     Event(Event),
+}
+
+impl Output {
+    /// The document that it is about, if it is about one that the host has opened.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Take { number, .. } | Self::Load { number, .. } | Self::Compare { number, .. } => Some(*number),
+            Self::Event(event) => event.number(),
+            Self::Transmit(_) | Self::Authenticate { .. } => None,
+        }
+    }
+}
+
+impl Event {
+    /// The document that it is about, if it is about one that the host has opened.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Opened { number, .. }
+            | Self::Acknowledged { number, .. }
+            | Self::InStep { number }
+            | Self::Forked { number, .. }
+            | Self::DocumentClosed { number, .. } => Some(*number),
+            Self::Connected { .. } | Self::PeerOpened { .. } | Self::Released { .. } | Self::Closed(_) => None,
+        }
+    }
 }
 
 /// What a session tells its host.
@@ -322,6 +346,11 @@ pub enum Event {
         /// Who closed it.
         by: By,
     },
+    /// The peer knows that we closed this document: it can be opened again.
+    Released {
+        /// The document.
+        document: DocumentId,
+    },
     /// The session is over. Nothing follows.
     Closed(Ending),
 }
@@ -353,7 +382,8 @@ pub struct Ending {
 pub enum Misuse {
     /// No document with this number is open on the session.
     NotOpen(u32),
-    /// The document, or another with this number, is open on the session already.
+    /// The document, or another with this number, is open on the session, or its closing is not yet
+    /// [`Event::Released`].
     AlreadyOpen(u32),
     /// Nothing was asked that this would answer.
     NotAsked,
@@ -500,9 +530,10 @@ impl Session {
         self.peer.as_ref().and_then(|peer| peer.hello.token.clone())
     }
 
-    /// Whether the host has not answered whether the peer may come in.
-    pub(crate) fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Asking)
+    /// Whether the document was closed here and the peer has not answered.
+    pub(crate) fn is_closing(&self, document: &DocumentId) -> bool {
+        let number = self.numbers.get(document);
+        number.and_then(|number| self.documents.get(number)).is_some_and(|document| document.is_closing())
     }
 
     /// Whether the peer has the document open and the host has not answered.

@@ -10,7 +10,7 @@ use crate::log::Chunk;
 use crate::op::{Entry, Timeline};
 use crate::time::Instant;
 use crate::wire::changes::{pack, pack_part};
-use crate::wire::{Ack, Packed, Point, Rewind};
+use crate::wire::{Ack, Changes, Content, Packed, Point, Rewind};
 
 /// One document's way to the peer.
 #[derive(Clone, Debug, Default, Hash)]
@@ -89,8 +89,6 @@ pub(super) enum Step {
     Blocked,
     /// The host must load entries.
     Load { from: u64, max_cost: u64 },
-    /// The peer must be told first that the next range holds nothing for it.
-    Skip,
     /// A frame; `end` is the place after it, `fresh` whether it was never sent before.
     Send { packed: Packed, end: Point, fresh: bool, part: bool },
 }
@@ -183,6 +181,7 @@ impl Sending {
             let mut position = if fresh && at.offset == 0 { self.passed } else { at.position };
             if at >= end || position >= self.tail {
                 if fresh || !self.finish_resend() {
+                    self.staged = None;
                     return Step::Idle;
                 }
                 continue;
@@ -206,27 +205,28 @@ impl Sending {
             if position == stop {
                 if !fresh && position > at.position {
                     self.staged = Some(chunk);
-                    return self.resend_skip(at, position, allowance);
+                    return self.nothing(at, position, false, allowance);
                 }
                 continue;
             }
             let step = self.frame(at, position..stop, fresh, &chunk, allowance);
-            self.staged = Some(chunk);
+            let needed = !fresh || self.passed < chunk.to() || self.sent.offset > 0;
+            self.staged = needed.then_some(chunk);
             return step;
         }
     }
 
-    /// A range to be sent again holds only what the peer does not need: it is told so by a frame without ops.
-    fn resend_skip(&mut self, at: Point, to: u64, allowance: &Allowance) -> Step {
-        use crate::wire::{Changes, Content};
+    /// A range that holds only what the peer does not need: it is told so by a frame without ops.
+    fn nothing(&mut self, at: Point, to: u64, fresh: bool, allowance: &Allowance) -> Step {
         let content = Content::Bulk { span: to - at.position, runs: Vec::new(), bodies: Vec::new() };
         let changes = Changes { document: allowance.number, absolute: true, from: at.position, content };
         let mut frame = Vec::new();
         changes.encode(&mut frame);
         let (authors, origin) = (Vec::new(), None);
         let packed = Packed { frame: frame.into(), from: at.position, to, cost: 0, authors, origin };
-        self.resent(Point::at(to));
-        Step::Send { packed, end: Point::at(to), fresh: false, part: false }
+        let end = Point::at(to);
+        self.account(end, fresh, 0, allowance);
+        Step::Send { packed, end, fresh, part: false }
     }
 
     fn frame(
@@ -276,7 +276,7 @@ impl Sending {
         }
         if range.start > at.position {
             // Parts stand alone: what is omitted before them goes ahead.
-            return if fresh { Step::Skip } else { self.resend_skip(at, range.start, allowance) };
+            return self.nothing(at, range.start, fresh, allowance);
         }
         let begun = fresh && offset == 0;
         let taken = if self.received.position == range.start { self.received.offset } else { 0 };

@@ -19,7 +19,7 @@ pub fn identity_is_empty_at_first<H: Harness>(harness: &mut H) {
 /// An identity can be read as soon as it is written, and after reopening; a later one takes its place.
 pub fn identity_is_kept<H: Harness>(harness: &mut H) {
     let mut storage = harness.fresh();
-    let mut identity = Identity { replica: replica(255), opens: Opens::first(timeline(1)) };
+    let mut identity = Identity { replica: replica(255), former: Vec::new(), opens: Opens::first(timeline(1)) };
     for number in 2..2 * TIMELINES_MAX as u64 {
         done(storage.write(&Transaction::Identity(identity.clone())));
         assert_eq!(done(storage.identity()), Some(identity.clone()), "the identity just written");
@@ -70,7 +70,7 @@ pub fn a_second_holder_is_refused<H: Harness>(harness: &mut H) {
     let mut storage = harness.fresh();
     if let Some(refused) = harness.second_is_refused(&mut storage) {
         assert!(refused, "the storage was opened while it was open");
-        let identity = Identity { replica: replica(3), opens: Opens::first(timeline(3)) };
+        let identity = Identity { replica: replica(3), former: Vec::new(), opens: Opens::first(timeline(3)) };
         done(storage.write(&Transaction::Identity(identity)));
         storage = harness.reopen(storage);
         let refused_again = harness.second_is_refused(&mut storage);

@@ -42,7 +42,7 @@ pub fn comparing_agrees_with_a_scan<H: Harness>(harness: &mut H) {
             for _ in 0..4 {
                 let heads = random_heads(&held.entries, &mut rng);
                 let mut scan = Comparison::new(0);
-                scan.scan(held.entries.iter(), &heads);
+                scan.scan(0, held.entries.iter(), &heads);
                 let mut found = done(storage.compare(id, &heads));
                 scan.forks.sort();
                 found.forks.sort();

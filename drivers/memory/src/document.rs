@@ -205,7 +205,7 @@ impl Document {
                 from = from.min(*first_lacking);
             }
         }
-        Comparison::found(from, forks)
+        Comparison { from, forks }
     }
 }
 

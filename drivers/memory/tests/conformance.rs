@@ -194,7 +194,11 @@ impl Storage for Defective {
     type Error = StorageError;
 
     fn identity(&mut self) -> Result<Option<Identity>, StorageError> {
-        let invented = Identity { replica: ReplicaId::default(), opens: Opens::first(antiphon::op::Timeline::new(1)) };
+        let invented = Identity {
+            replica: ReplicaId::default(),
+            former: Vec::new(),
+            opens: Opens::first(antiphon::op::Timeline::new(1)),
+        };
         let identity = self.inner.identity()?;
         Ok(if self.has(Defect::IdentityInvented) { identity.or(Some(invented)) } else { identity })
     }
@@ -259,7 +263,7 @@ impl Storage for Defective {
         if self.has(Defect::ComparedByTail) {
             from = self.inner.document(&id)?.tail;
         }
-        Ok(Comparison::found(from, forks))
+        Ok(Comparison { from, forks })
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), StorageError> {

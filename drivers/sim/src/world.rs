@@ -77,6 +77,20 @@ pub struct World {
     nodes: Vec<Node>,
     paths: Vec<Path>,
     next_link: u64,
+    transcript: Option<Vec<Sent>>,
+}
+
+/// A frame that a replica sent, in a transcript.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// When.
+    pub at: Instant,
+    /// Who.
+    pub from: NodeId,
+    /// On which path.
+    pub path: PathId,
+    /// What, as it went: with the trailer of a datagram.
+    pub frame: Bytes,
 }
 
 #[derive(Debug)]
@@ -126,7 +140,24 @@ struct Wire {
 impl World {
     /// An empty world, whose randomness all comes from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { now: Instant::ZERO, rng: Rng::new(seed), nodes: Vec::new(), paths: Vec::new(), next_link: 0 }
+        Self {
+            now: Instant::ZERO,
+            rng: Rng::new(seed),
+            nodes: Vec::new(),
+            paths: Vec::new(),
+            next_link: 0,
+            transcript: None,
+        }
+    }
+
+    /// Keeps every frame that is sent from now on.
+    pub fn record(&mut self) {
+        self.transcript.get_or_insert_default();
+    }
+
+    /// The frames that were kept.
+    pub fn transcript(&self) -> &[Sent] {
+        self.transcript.as_deref().unwrap_or_default()
     }
 
     /// The time.
@@ -492,6 +523,9 @@ impl World {
                 Output::Transmit { link, frame } => {
                     let at = self.nodes[node.0].up.as_ref().and_then(|up| up.links.get(&link)).copied();
                     let Some((path, side)) = at else { continue };
+                    if let Some(transcript) = &mut self.transcript {
+                        transcript.push(Sent { at: self.now, from: node, path, frame: frame.clone() });
+                    }
                     if let Some(wire) = &mut self.paths[path.0].wire {
                         let Ok(()) = wire.links[side].handle(self.now, link::Input::Frame(frame));
                     }
