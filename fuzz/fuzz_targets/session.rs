@@ -33,7 +33,7 @@ use libfuzzer_sys::fuzz_target;
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const STEPS_MAX: usize = 200;
 const REOPENINGS_MAX: u32 = 20;
-/// Loads that one frame or timer can lead to, if each brings the session forward: no log here has so many entries.
+/// Loads without a frame between them, if each brings the session forward: no log here has so many entries.
 const LOADS_MAX: u32 = 500;
 
 /// Codes with which a session may close a document though bytes of the peer led to it and the fault stands as its own:
@@ -267,9 +267,6 @@ impl<'a> Run<'a> {
     /// Hands an input to one end and looks at all that comes of it.
     fn feed(&mut self, subject: bool, input: Input, cause: Cause) {
         let now = self.now;
-        if cause != Cause::Host {
-            self.end(subject).loads = 0;
-        }
         self.trace(subject, || match &input {
             Input::Received(frame) => format!("<- {}", self.told(frame)),
             other => format!("   {other:?}"),
@@ -313,6 +310,7 @@ impl<'a> Run<'a> {
             assert!(!end.closed, "{} says {output:?} after it was closed", end.name);
             match output {
                 Output::Transmit(frame) => {
+                    end.loads = 0;
                     if end.history.len() == 16 {
                         end.history.pop_front();
                     }
@@ -320,7 +318,11 @@ impl<'a> Run<'a> {
                     end.outbox.push_back(frame);
                 }
                 Output::Event(event) => self.event(subject, event, cause),
-                question => end.questions.push_back(question),
+                question => {
+                    end.loads += u32::from(matches!(question, Output::Load { .. }));
+                    assert!(end.loads < LOADS_MAX, "the host is asked for entries again and again");
+                    end.questions.push_back(question);
+                }
             }
         }
         self.check(subject);
@@ -388,8 +390,6 @@ impl<'a> Run<'a> {
         let input = match question {
             Output::Authenticate { .. } => Input::Authenticated(Ok(())),
             Output::Load { number, from, max_cost } => {
-                end.loads += 1;
-                assert!(end.loads < LOADS_MAX, "the host is asked for entries again and again");
                 let chunk = end.documents.get_mut(&number).and_then(|(log, _)| log.read(from, max_cost.min(2000)));
                 let Some(chunk) = chunk else { return };
                 Input::Loaded { number, chunk }
