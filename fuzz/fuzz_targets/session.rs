@@ -645,7 +645,9 @@ impl<'a> Run<'a> {
             }
             5 => {
                 let forks = (0..self.input.below(80)).map(|id| ReplicaId([id; 16])).collect();
-                Input::Compared { number: number % 3, comparison: Comparison::found(self.input.number() % 32, forks) }
+                let mut comparison = Comparison::new(self.input.number() % 32);
+                comparison.forks = forks;
+                Input::Compared { number: number % 3, comparison }
             }
             6 => Input::Close { number, code: Code(self.input.number() as u16), reason },
             _ => {
