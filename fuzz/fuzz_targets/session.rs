@@ -351,7 +351,8 @@ impl<'a> Run<'a> {
                 if by == By::Us {
                     judge(code);
                 }
-                if code.retry() == Retry::Now && end.reopenings < REOPENINGS_MAX {
+                // What was closed here can be opened again once the peer knows.
+                if by == By::Peer && code.retry() == Retry::Now && end.reopenings < REOPENINGS_MAX {
                     end.reopenings += 1;
                     if let Some(opening) = end.opening(number, code != Code::DONE) {
                         self.feed(subject, opening, Cause::Host);
@@ -363,6 +364,13 @@ impl<'a> Run<'a> {
                 let input = number.and_then(|number| end.opening(number, false));
                 let (code, reason) = (Code::UNKNOWN_DOCUMENT, String::new());
                 self.feed(subject, input.unwrap_or(Input::Deny { document, code, reason }), Cause::Host);
+            }
+            Event::Released { document } => {
+                let reopen = end.number_of(&document).filter(|_| end.reopenings < REOPENINGS_MAX);
+                end.reopenings += 1;
+                if let Some(opening) = reopen.and_then(|number| end.opening(number, true)) {
+                    self.feed(subject, opening, Cause::Host);
+                }
             }
             Event::Connected { .. } => self.was_live |= subject,
             _ => {}
@@ -411,13 +419,6 @@ impl<'a> Run<'a> {
                 if gap {
                     let (code, reason) = (Code::AUTHOR_GAP, String::new());
                     self.feed(subject, Input::Close { number, code, reason }, Cause::Host);
-                    let end = self.end(subject);
-                    end.reopenings += 1;
-                    if end.reopenings < REOPENINGS_MAX
-                        && let Some(opening) = end.opening(number, true)
-                    {
-                        self.feed(subject, opening, Cause::Host);
-                    }
                     return;
                 }
                 *cursor = Some(Cursor { timeline: origin, position: to });
