@@ -72,7 +72,8 @@ impl Star {
         let readers = (0..readers).map(|reader| Node::new(2 + reader as u64)).collect();
         let mut star = Self { now: Instant::from_millis(1), writer, readers, document };
         for index in 0..star.readers.len() {
-            let connected = |link| Input::Connected { link, transport: Transport::Reliable, token: None, upstream: false };
+            let connected =
+                |link| Input::Connected { link, transport: Transport::Reliable, token: None, upstream: false };
             star.writer.input(star.now, connected(LinkId(index as u64)));
             star.readers[index].input(star.now, connected(LinkId(0)));
         }

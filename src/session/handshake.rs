@@ -108,22 +108,19 @@ impl Session {
     pub(super) fn on_frame(&mut self, frame: Bytes) {
         self.link.stats.frames_received += 1;
         self.link.stats.bytes_received += frame.len() as u64;
+        let Some(frame) = self.unseal(frame) else {
+            self.link.stats.frames_dropped += 1;
+            return;
+        };
         if !self.has_accepted() {
             self.bytes_before_welcome += frame.len() as u64;
             if self.bytes_before_welcome > BYTES_BEFORE_WELCOME {
                 return self.end(Code::OVERRUN, "too many bytes before Welcome");
             }
         }
-        if frame.len() > self.config.limits.frame as usize + crate::wire::TRAILER_BYTES {
+        if frame.len() > self.config.limits.frame as usize {
             return self.end(Code::OVERSIZED, "a frame is over the stated limit");
         }
-        let frame = match self.unseal(frame) {
-            Some(frame) => frame,
-            None => {
-                self.link.stats.frames_dropped += 1;
-                return;
-            }
-        };
         self.last_heard = self.now;
         if let Err(malformed) = self.on_message_frame(&frame) {
             self.end(Code::MALFORMED, &malformed.to_string());
@@ -139,12 +136,8 @@ impl Session {
             Message::Welcome(welcome) => self.on_welcome(welcome),
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
-                while let Some(inner) = self.link.next_control() {
-                    let message = Message::decode(&inner)?;
-                    if matches!(message, Message::Reliable(..) | Message::Hello(_)) {
-                        return Err(Malformed::Kind);
-                    }
-                    self.on_document_message(message)?;
+                while let Some(inner) = self.link.next_control().filter(|_| self.ending().is_none()) {
+                    self.on_document_message(Message::decode(&inner)?)?;
                 }
             }
             Message::Confirm(confirm) if self.link.is_datagram() => {
@@ -207,11 +200,13 @@ impl Session {
             if self.is_asking() {
                 return; // the host's answer must not fall to another; who means it says Hello again
             }
-            if self.is_live() {
+            if self.is_live() || !self.by_peer.is_empty() {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
                 return self.link.send_hello(&self.hello);
             }
-            // Not live yet: whichever Hello is the real one will be repeated, and wins.
+            // Nothing was heard but Hello: whichever is the real one will be repeated, and wins.
+            self.link.forget_control();
+            self.waiting.clear();
         }
         self.link.set_tag(Tag::new(self.local.nonce, nonce));
         if hello.version_min > VERSION || hello.version_max < VERSION_MIN {

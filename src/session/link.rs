@@ -91,6 +91,11 @@ impl Link {
         self.control.queue.len() >= CONTROL_WINDOW
     }
 
+    /// Control messages start anew, with another peer.
+    pub(super) fn forget_control(&mut self) {
+        self.control = Control::default();
+    }
+
     /// Whether control messages wait for confirmation.
     pub(super) fn awaits_confirmation(&self) -> bool {
         !self.control.unconfirmed.is_empty()

@@ -69,7 +69,7 @@ pub(super) struct Bounds {
 }
 
 /// Positions above this are refused, so that sums of them can't overflow.
-const POSITION_MAX: u64 = u64::MAX >> 2;
+pub(super) const POSITION_MAX: u64 = u64::MAX >> 2;
 
 impl Receiving {
     pub(super) fn start(&mut self, position: u64) {
@@ -144,9 +144,7 @@ impl Receiving {
         self.assembly = BytesMut::new();
         self.undurable.begin(to, cost, bounds.window);
         self.unacknowledged += cost;
-        while self.asked.first_key_value().is_some_and(|(from, _)| *from < end) {
-            self.asked.pop_first();
-        }
+        self.forget_asked(end);
         Taken::Ops { from, to, ops, cost }
     }
 
@@ -208,9 +206,16 @@ impl Receiving {
         if Point::at(to) > taken {
             self.taken = Some(Point::at(to));
             self.assembly = BytesMut::new();
+            self.forget_asked(Point::at(to));
             self.settle();
         }
         true
+    }
+
+    fn forget_asked(&mut self, taken: Point) {
+        while self.asked.first_key_value().is_some_and(|(from, _)| *from < taken) {
+            self.asked.pop_first();
+        }
     }
 
     /// Everything below `position` is durable.
