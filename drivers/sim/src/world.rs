@@ -213,13 +213,12 @@ impl World {
     /// Takes a replica down without warning.
     pub fn crash(&mut self, node: NodeId, how: Crash) {
         let state = &mut self.nodes[node.0];
-        if state.up.take().is_none() {
-            return;
-        }
+        let Some(up) = state.up.take() else { return };
         match how {
             Crash::Kill => state.disk.kill(),
             Crash::PowerLoss { keep } => state.disk.lose_power(keep),
         }
+        drop(up); // only now: a storage that is dropped while it holds the disk closes it in order, which syncs it
         self.drop_paths_of(node);
         self.settle();
     }
