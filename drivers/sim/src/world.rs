@@ -585,7 +585,10 @@ impl World {
         loop {
             let state = &mut self.nodes[node.0];
             let Some(up) = state.up.as_mut().filter(|_| !state.storage_stalled) else { return busy };
-            let Some((_, ticket, request)) = up.requests.pop_front_if(|(at, ..)| *at <= self.now) else { return busy };
+            if up.requests.front().is_none_or(|(at, ..)| *at > self.now) {
+                return busy;
+            }
+            let Some((_, ticket, request)) = up.requests.pop_front() else { return busy };
             busy = true;
             let reply = up.storage.execute(&request).map_err(|error| error.to_string());
             self.input(node, Input::Storage { ticket, reply });
