@@ -416,7 +416,9 @@ impl Replica {
 
     /// The document is no longer to be open on the link.
     fn detach(&mut self, link: LinkId, document: &DocumentId) {
-        self.links.get_mut(&link).into_iter().for_each(|state| drop(state.attached.remove(document)));
+        if let Some(state) = self.links.get_mut(&link) {
+            state.attached.remove(document);
+        }
         if let Some(state) = self.documents.get_mut(document) {
             state.forget_held(link);
             state.links.remove(&link);

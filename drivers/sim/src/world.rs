@@ -213,13 +213,12 @@ impl World {
     /// Takes a replica down without warning.
     pub fn crash(&mut self, node: NodeId, how: Crash) {
         let state = &mut self.nodes[node.0];
-        if state.up.take().is_none() {
-            return;
-        }
+        let Some(up) = state.up.take() else { return };
         match how {
             Crash::Kill => state.disk.kill(),
             Crash::PowerLoss { keep } => state.disk.lose_power(keep),
         }
+        drop(up); // only now: a storage that is dropped while it holds the disk closes it in order, which syncs it
         self.drop_paths_of(node);
         self.settle();
     }
@@ -586,7 +585,10 @@ impl World {
         loop {
             let state = &mut self.nodes[node.0];
             let Some(up) = state.up.as_mut().filter(|_| !state.storage_stalled) else { return busy };
-            let Some((_, ticket, request)) = up.requests.pop_front_if(|(at, ..)| *at <= self.now) else { return busy };
+            if up.requests.front().is_none_or(|(at, ..)| *at > self.now) {
+                return busy;
+            }
+            let Some((_, ticket, request)) = up.requests.pop_front() else { return busy };
             busy = true;
             let reply = up.storage.execute(&request).map_err(|error| error.to_string());
             self.input(node, Input::Storage { ticket, reply });
