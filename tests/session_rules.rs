@@ -314,7 +314,10 @@ fn rewinds_draw_at_most_a_window_a_round_trip() {
             })
             .sum::<usize>();
     }
-    assert!(sent <= Limits::default().window as usize + 2 * 1200, "1000 Rewinds at one moment, of 12 bytes each, are answered by {sent} bytes");
+    assert!(
+        sent <= Limits::default().window as usize + 2 * 1200,
+        "1000 Rewinds at one moment, of 12 bytes each, are answered by {sent} bytes"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Alarm, Asked, Event, LinkId, Misuse, Options, Replica, Ticket};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
-use crate::log::Log;
+use crate::log::{Author, Log};
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
 use crate::session;
@@ -58,13 +58,14 @@ enum State {
 /// What is on its way into the log.
 #[derive(Clone, Debug, Default, Hash)]
 struct Pipeline {
-    /// The heads of authors of whom entries are on their way.
+    /// The heads of authors of whom entries are on their way, or were: then they are durable and the same.
     ahead: BTreeMap<ReplicaId, Head>,
     entries: Vec<Entry>,
     cost: u64,
-    cursors: BTreeMap<ReplicaId, Cursor>,
-    /// How far the peers' logs will be held, by session.
-    held: BTreeMap<LinkId, u64>,
+    /// How far the peers' logs will be held, in the order in which that was learnt.
+    cursors: Vec<(ReplicaId, Cursor)>,
+    /// The same, by session.
+    held: Vec<(LinkId, u64)>,
     salvaged: Option<u64>,
     /// What is being written: nothing more until that is done.
     writing: Option<Writing>,
@@ -74,9 +75,19 @@ struct Pipeline {
 struct Writing {
     ticket: Ticket,
     batch: Arc<Batch>,
-    held: BTreeMap<LinkId, u64>,
+    held: Vec<(LinkId, u64)>,
     deadline: Instant,
     cost: u64,
+}
+
+/// The last of what was said of each, in order.
+fn newest<K: Copy + Ord, V>(mut said: Vec<(K, V)>) -> Vec<(K, V)> {
+    if said.len() > 1 {
+        said.reverse();
+        said.sort_by_key(|(key, _)| *key);
+        said.dedup_by_key(|(key, _)| *key);
+    }
+    said
 }
 
 impl Pipeline {
@@ -89,10 +100,25 @@ impl Pipeline {
     }
 
     fn push(&mut self, op: Op, head: Head, origin: Option<Timeline>) {
+        let author = op.id.author;
+        let head = self.push_run(op, head, origin);
+        self.ahead.insert(author, head);
+    }
+
+    /// The same without noting the author's new head, which it returns.
+    fn push_run(&mut self, op: Op, head: Head, origin: Option<Timeline>) -> Head {
         let head = head.then(op.body.hash());
-        self.ahead.insert(op.id.author, head);
         self.cost += op.cost();
         self.entries.push(Entry { op, chain: head.chain, origin });
+        head
+    }
+
+    /// If nothing is on its way, the heads of the log are the truth. A few are kept all the same: they will be needed.
+    fn settle(&mut self) {
+        const AUTHORS_KEPT: usize = 16;
+        if self.ahead.len() > AUTHORS_KEPT && self.is_idle() {
+            self.ahead = BTreeMap::new();
+        }
     }
 }
 
@@ -156,10 +182,12 @@ impl Document {
     }
 
     fn push_bodies(&mut self, me: ReplicaId, bodies: impl IntoIterator<Item = Bytes>) {
+        let mut head = self.taken_head(me);
         for body in bodies {
-            let id = OpId { author: me, seq: self.taken_head(me).seq + 1 };
-            self.push_own(Op { id, body: Body::Bytes(body) });
+            let id = OpId { author: me, seq: head.seq + 1 };
+            head = self.pipeline.push_run(Op { id, body: Body::Bytes(body) }, head, None);
         }
+        self.pipeline.ahead.insert(me, head);
     }
 
     /// What a reset put aside is dealt with below `place`, with what is on its way.
@@ -206,9 +234,9 @@ impl Document {
 
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
-        self.pipeline.held.remove(&link);
+        self.pipeline.held.retain(|(other, _)| *other != link);
         if let Some(writing) = &mut self.pipeline.writing {
-            writing.held.remove(&link);
+            writing.held.retain(|(other, _)| *other != link);
         }
     }
 
@@ -355,23 +383,47 @@ impl Replica {
         if state.number != number || state.log().is_none() {
             return;
         }
+        // Ops of one author mostly stand together: their head is looked up and noted once.
+        let mut run: Option<(ReplicaId, Head)> = None;
+        let mut gap = false;
         for op in ops {
-            let head = state.taken_head(op.id.author);
-            match head.judge(op.id.seq) {
-                Judgement::Next => state.pipeline.push(op, head, Some(origin)),
-                Judgement::Duplicate => self.stats.duplicates += 1,
-                Judgement::Gap => return self.author_gap(link, &document, number),
-            }
+            let author = op.id.author;
+            let head = match run {
+                Some((other, head)) if other == author => head,
+                before => {
+                    state.pipeline.ahead.extend(before);
+                    state.taken_head(author)
+                }
+            };
+            let head = match head.judge(op.id.seq) {
+                Judgement::Next => state.pipeline.push_run(op, head, Some(origin)),
+                Judgement::Duplicate => {
+                    self.stats.duplicates += 1;
+                    head
+                }
+                Judgement::Gap => {
+                    gap = true;
+                    break;
+                }
+            };
+            run = Some((author, head));
         }
-        state.pipeline.held.insert(link, to);
-        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        state.pipeline.ahead.extend(run);
+        if gap {
+            self.author_gap(link, &document, number);
+            return self.write(&document);
+        }
+        state.pipeline.held.push((link, to));
+        state.pipeline.cursors.push((peer, Cursor { timeline: origin, position: to }));
         self.write(&document);
     }
 
     /// Writes how far a peer's log is held, with whatever is written next.
     pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
         let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
-        state.pipeline.cursors.entry(peer).or_insert(cursor);
+        if state.pipeline.cursors.iter().all(|(other, _)| *other != peer) {
+            state.pipeline.cursors.push((peer, cursor));
+        }
         self.write(document);
     }
 
@@ -391,10 +443,11 @@ impl Replica {
             position,
             timeline: unrecorded.filter(|_| !entries.is_empty()),
             entries,
-            cursors: core::mem::take(&mut pipeline.cursors).into_iter().collect(),
+            cursors: newest(core::mem::take(&mut pipeline.cursors)),
             salvaged: pipeline.salvaged.take(),
         });
-        let (held, cost) = (core::mem::take(&mut pipeline.held), core::mem::take(&mut pipeline.cost));
+        let held = newest(core::mem::take(&mut pipeline.held));
+        let cost = core::mem::take(&mut pipeline.cost);
         let request = Request::Write(Transaction::Append(batch.clone()));
         let ticket = self.request(Asked::Write(document.clone()), request);
         if let Some(state) = self.documents.get_mut(document) {
@@ -413,18 +466,15 @@ impl Replica {
         let mut foreign = false;
         let pipeline = &mut state.pipeline;
         let State::Ready(log) = &mut state.state else { return };
-        for (index, entry) in batch.entries.iter().enumerate() {
-            let OpId { author, seq } = entry.op.id;
-            if pipeline.ahead.get(&author).is_some_and(|head| head.seq == seq) {
-                pipeline.ahead.remove(&author);
-            }
+        for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
             match entry.origin {
                 Some(_) => foreign = true,
-                None if author == me => own = Some((seq, batch.position + index as u64 + 1)),
+                None if entry.op.id.author == me => own = Some((entry.op.id.seq, position)),
                 None => {}
             }
-            log.push(entry.clone());
         }
+        log.extend(&batch.entries);
+        pipeline.settle();
         let (tail, digest) = (log.tail(), log.heads().digest());
         state.known_tail = tail;
         self.stats.batches += 1;
@@ -445,6 +495,7 @@ impl Replica {
         self.idle_check(document);
     }
 
+    /// Offers what is durable now to every session that has the document open.
     fn fan_out(
         &mut self,
         document: &DocumentId,
@@ -452,15 +503,15 @@ impl Replica {
         batch: &Arc<Batch>,
         tail: u64,
         digest: u64,
-        held: &BTreeMap<LinkId, u64>,
+        held: &[(LinkId, u64)],
     ) {
         let sessions = self.sessions_of(document);
-        let needs_frames = !batch.entries.is_empty() && !sessions.is_empty();
-        let live = if needs_frames { self.pack_live(document, number, batch) } else { None };
+        let live = self.pack_live(document, number, batch, &sessions);
         for (link, _) in sessions {
-            let known =
-                self.links.get(&link).and_then(|state| state.session.held(number)).map_or(0, |held| held.position);
-            let held = held.get(&link).copied().unwrap_or(known).max(known);
+            let Some(session) = self.links.get(&link).map(|state| &state.session) else { continue };
+            let known = session.held(number).map_or(0, |held| held.position);
+            let index = held.binary_search_by_key(&link, |(other, _)| *other);
+            let held = index.map_or(known, |index| known.max(held[index].1));
             if batch.entries.is_empty() && held == known {
                 continue;
             }
@@ -469,23 +520,44 @@ impl Replica {
     }
 
     /// Packs a batch once, for all sessions.
-    fn pack_live(&mut self, document: &DocumentId, number: u32, batch: &Arc<Batch>) -> Option<Arc<[Packed]>> {
+    fn pack_live(
+        &mut self,
+        document: &DocumentId,
+        number: u32,
+        batch: &Arc<Batch>,
+        sessions: &[(LinkId, u32)],
+    ) -> Option<Arc<[Packed]>> {
+        let entries = &batch.entries[..];
+        let origin_of = |entries: &[Entry]| {
+            let origin = entries.first()?.origin;
+            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
+        };
+        let (first, rest) = sessions.split_first()?;
+        let only_reader = rest.is_empty().then(|| self.links.get(&first.0)?.session.taken(number)).flatten();
+        if let (Some(origin), Some(reader)) = (origin_of(entries), only_reader)
+            && origin == reader.timeline
+        {
+            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
+            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
+        }
         let max_bytes = self.config.session.limits.frame as usize;
         let log = self.documents.get_mut(document)?.log_mut()?;
         let begins = log.history().current().begins;
-        let authors: Vec<_> = batch.entries.iter().map(|entry| log.author(entry.op.id.author)).collect();
+        let mut authors = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let known = authors.last().filter(|author: &&Author| author.id == entry.op.id.author).copied();
+            authors.push(known.unwrap_or_else(|| log.author(entry.op.id.author)));
+        }
         let mut packed = Vec::with_capacity(1);
         let mut done = 0;
-        while done < batch.entries.len() {
+        while done < entries.len() {
             let from = batch.position + done as u64;
-            let rest = &batch.entries[done..];
-            let ops = rest.iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
+            let ops = entries[done..].iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
             let Some((mut frame, count)) = pack(number, begins, from, ops, max_bytes, |count| from + count as u64)
             else {
                 break; // an op that goes in parts: every session reads it for itself
             };
-            let origin = rest[0].origin;
-            frame.origin = origin.filter(|_| rest[..count].iter().all(|entry| entry.origin == origin));
+            frame.origin = origin_of(&entries[done..done + count]);
             packed.push(frame);
             done += count;
         }
@@ -553,7 +625,7 @@ impl Replica {
             }
         }
         if let Some(writing) = pipeline.writing {
-            self.asked.remove(&writing.ticket);
+            self.asked.take(writing.ticket);
         }
         if let Some(log) = state.log() {
             state.known_tail = state.known_tail.max(log.tail());
