@@ -1,14 +1,14 @@
 //! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Alarm, Asked, Event, LinkId, Misuse, Options, Replica, Ticket};
+use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
 use crate::log::{Author, Log};
@@ -31,14 +31,14 @@ pub(super) struct Document {
     state: State,
     /// How the app opened it; `None`: only peers have it open.
     wanted: Option<Options>,
-    options: Options,
     pipeline: Pipeline,
     /// Bodies that wait until the document is loaded, and their cost.
-    waiting: VecDeque<Bytes>,
+    waiting: Vec<Bytes>,
     waiting_cost: u64,
     /// After a failure: own bodies that were on their way, by seq.
     in_doubt: Option<BTreeMap<u64, Bytes>>,
-    backoff: Backoff,
+    /// How often the storage failed, since it last worked.
+    backoff: Option<Box<Backoff>>,
     /// Where the log ended when it was last in memory.
     known_tail: u64,
     alarm: Option<Instant>,
@@ -68,7 +68,7 @@ struct Pipeline {
     held: Vec<(LinkId, u64)>,
     salvaged: Option<u64>,
     /// What is being written: nothing more until that is done.
-    writing: Option<Writing>,
+    writing: Option<Box<Writing>>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -123,18 +123,17 @@ impl Pipeline {
 }
 
 impl Document {
-    fn new(number: u32, retry: (core::time::Duration, core::time::Duration)) -> Self {
+    fn new(number: u32) -> Self {
         Self {
             number,
             links: BTreeSet::new(),
             state: State::Loading,
             wanted: None,
-            options: Options::default(),
             pipeline: Pipeline::default(),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             waiting_cost: 0,
             in_doubt: None,
-            backoff: Backoff::new(retry.0, retry.1),
+            backoff: None,
             known_tail: 0,
             alarm: None,
             mending: super::reset::Mending::default(),
@@ -166,7 +165,13 @@ impl Document {
     }
 
     pub(super) fn options(&self) -> &Options {
-        self.wanted.as_ref().unwrap_or(&self.options)
+        const UNWANTED: Options = Options {
+            access: Access::Write,
+            schema: None,
+            authority: Authority::Nobody,
+            salvage: Salvage::Append,
+        };
+        self.wanted.as_ref().unwrap_or(&UNWANTED)
     }
 
     /// The author's head with what is on its way.
@@ -222,7 +227,7 @@ impl Document {
         let own = entries.into_iter().filter(|entry| entry.op.id.author == me && entry.origin.is_none());
         for body in own.filter_map(|entry| entry.op.body.bytes().cloned()) {
             self.waiting_cost += body.len() as u64 + OP_OVERHEAD;
-            self.waiting.push_back(body);
+            self.waiting.push(body);
         }
     }
 
@@ -303,7 +308,7 @@ impl Replica {
     pub(super) fn take_up(&mut self, document: &DocumentId) {
         if !self.documents.contains_key(document) {
             let number = self.number(document);
-            self.documents.insert(document.clone(), Box::new(Document::new(number, self.config.retry)));
+            self.documents.insert(document.clone(), Box::new(Document::new(number)));
             self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
         }
     }
@@ -344,7 +349,7 @@ impl Replica {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         state.known_tail = tail;
-        state.backoff.reset();
+        state.backoff = None;
         let seq = log.heads().get(me).seq;
         let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
         state.state = State::Ready(Box::new(log));
@@ -451,7 +456,7 @@ impl Replica {
         let request = Request::Write(Transaction::Append(batch.clone()));
         let ticket = self.request(Asked::Write(document.clone()), request);
         if let Some(state) = self.documents.get_mut(document) {
-            state.pipeline.writing = Some(Writing { ticket, batch, held, deadline, cost });
+            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, deadline, cost }));
         }
         self.set_document_alarm(document, deadline);
     }
@@ -460,7 +465,8 @@ impl Replica {
     pub(super) fn written(&mut self, document: &DocumentId) {
         let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
-        let Some(Writing { batch, held, .. }) = state.pipeline.writing.take() else { return };
+        let Some(writing) = state.pipeline.writing.take() else { return };
+        let Writing { batch, held, .. } = *writing;
         let number = state.number;
         let mut own = None;
         let mut foreign = false;
@@ -632,7 +638,9 @@ impl Replica {
         }
         state.state = State::Failed;
         state.mending.failed();
-        let wait = state.backoff.fail(&mut self.rng);
+        let (base, cap) = self.config.retry;
+        let backoff = state.backoff.get_or_insert_with(|| Box::new(Backoff::new(base, cap)));
+        let wait = backoff.fail(&mut self.rng);
         self.close_on_all(document, Code::STORAGE_FAILED, "the storage failed");
         self.event(Event::Failed { document: document.clone(), reason });
         self.set_document_alarm(document, self.now + wait);
