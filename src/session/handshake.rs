@@ -131,8 +131,8 @@ impl Session {
         match Message::decode(frame)? {
             Message::Hello(hello) => self.on_hello(hello, xxh3_64(frame)),
             Message::Refuse(farewell) | Message::Goodbye(farewell) => self.on_farewell(farewell),
-            Message::Unknown(..) => {}
             _ if self.peer.is_none() => self.unexpected("a message came before Hello"),
+            Message::Unknown(..) => {}
             Message::Welcome(welcome) => self.on_welcome(welcome),
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
