@@ -271,6 +271,7 @@ impl Session {
         if peer.welcome.replace(welcome).is_some() && !self.link.is_datagram() {
             return self.unexpected("a second Welcome");
         }
+        self.link.welcomed();
         self.go_live();
     }
 
