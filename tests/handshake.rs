@@ -69,6 +69,15 @@ fn feed(session: &mut Session, frames: impl IntoIterator<Item = Bytes>) -> Resul
     frames.into_iter().try_for_each(|frame| session.handle(NOW, Input::Received(frame)))
 }
 
+/// Lets the hosts answer, and delivers nothing.
+fn answer(pair: &mut Pair<Session>, hosts: &mut [Host; 2], now: Instant) {
+    for (side, host) in hosts.iter_mut().enumerate() {
+        while let Some(output) = pair.poll(side) {
+            host.answer(output).into_iter().for_each(|input| pair.handle(now, side, input).unwrap());
+        }
+    }
+}
+
 fn ending(session: &Session) -> Option<(Code, By)> {
     session.ending().map(|ending| (ending.code, ending.by))
 }
@@ -363,13 +372,7 @@ fn earlier_session() -> Vec<Bytes> {
     let mut now = NOW;
     loop {
         frames.extend(pair.frames_to(0).iter().cloned());
-        for side in 0..2 {
-            while let Some(output) = pair.poll(side) {
-                for input in hosts[side].answer(output) {
-                    pair.handle(now, side, input).unwrap();
-                }
-            }
-        }
+        answer(&mut pair, &mut hosts, now);
         if pair.step(now).unwrap().is_none() {
             let Some(due) = pair.deadline().filter(|due| *due < NOW + SECOND) else { break };
             now = now.max(due);
@@ -483,11 +486,7 @@ fn an_old_hello_that_comes_first_gives_way_to_the_real_one() {
 fn half_live(hosts: &mut [Host; 2]) -> Pair<Session> {
     let mut pair = pair_anew();
     while pair.step(NOW).unwrap().is_some() {
-        for side in 0..2 {
-            while let Some(output) = pair.poll(side) {
-                hosts[side].answer(output).into_iter().for_each(|input| pair.handle(NOW, side, input).unwrap());
-            }
-        }
+        answer(&mut pair, hosts, NOW);
         pair.frames_to(0).retain(|frame| frame[0] != WELCOME);
     }
     assert_eq!((pair.end(0).is_live(), pair.end(1).is_live()), (false, true));
@@ -676,7 +675,7 @@ fn nothing_of_a_document_is_told_before_the_peer_is_accepted() {
 
             let before = hosted.said(OLDER);
             let telling = |name: &&str| !["Hello", "Confirm"].contains(name);
-            assert!(!before.iter().any(|name| telling(&name)), "{before:?}");
+            assert!(!before.iter().any(telling), "{before:?}");
             let [(ticket, Question::Peer { replica, .. })] = hosted.questions[..] else {
                 panic!("only who it is may be asked yet: {:?}", hosted.questions);
             };
