@@ -222,6 +222,17 @@ impl Session {
         }
     }
 
+    /// The peer is another one: it knows nothing of what is open, or was closed.
+    pub(super) fn start_over(&mut self) {
+        self.link.forget_control();
+        self.waiting.clear();
+        let closing = self.documents.iter().filter(|(_, document)| document.is_closing());
+        let closing: Vec<_> = closing.map(|(number, _)| *number).collect();
+        for document in closing.into_iter().filter_map(|number| self.remove(number)).collect::<Vec<_>>() {
+            self.event(Event::Released { document: document.id });
+        }
+    }
+
     fn send_open(&mut self, number: u32) {
         let (Some(peer), Some(document)) = (&self.peer, self.documents.get(&number)) else { return };
         let Some(Resuming { opening, .. }) = document.resuming.as_deref() else { return };

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     version: u16,
     /// What marks its frames on datagrams.
     tag: Tag,
+    /// A frame with its tag came (datagrams only): it is not an earlier session of which a late Hello is all there is.
+    heard: bool,
     welcome: Option<Welcome>,
     /// What both ends keep to.
     pub(super) limits: Limits,
@@ -131,8 +133,8 @@ impl Session {
         match Message::decode(frame)? {
             Message::Hello(hello) => self.on_hello(hello, xxh3_64(frame)),
             Message::Refuse(farewell) | Message::Goodbye(farewell) => self.on_farewell(farewell),
-            Message::Unknown(..) => {}
             _ if self.peer.is_none() => self.unexpected("a message came before Hello"),
+            Message::Unknown(..) => {}
             Message::Welcome(welcome) => self.on_welcome(welcome),
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
@@ -168,7 +170,10 @@ impl Session {
         if !self.link.is_datagram() {
             return Some(frame);
         }
-        if let Some(inner) = self.peer.as_ref().and_then(|peer| peer.tag.unseal(&frame)) {
+        if let Some(peer) = &mut self.peer
+            && let Some(inner) = peer.tag.unseal(&frame)
+        {
+            peer.heard = true;
             return Some(inner);
         }
         if let Some(inner) = Tag::NONE.unseal(&frame) {
@@ -200,13 +205,12 @@ impl Session {
             if self.is_asking() {
                 return; // the host's answer must not fall to another; who means it says Hello again
             }
-            if self.is_live() || !self.by_peer.is_empty() {
+            if peer.heard {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
                 return self.link.send_hello(&self.hello);
             }
-            // Nothing was heard but Hello: whichever is the real one will be repeated, and wins.
-            self.link.forget_control();
-            self.waiting.clear();
+            // Whichever Hello is the real one will be repeated, and wins. What the other was told, nobody has heard.
+            self.start_over();
         }
         self.link.set_tag(Tag::new(self.local.nonce, nonce));
         if hello.version_min > VERSION || hello.version_max < VERSION_MIN {
@@ -229,7 +233,7 @@ impl Session {
             token: hello.token.clone(),
         });
         let tag = Tag::new(nonce, self.local.nonce);
-        self.peer = Some(Box::new(Peer { hello, hello_hash, version, tag, welcome: None, limits }));
+        self.peer = Some(Box::new(Peer { hello, hello_hash, version, tag, heard: false, welcome: None, limits }));
         self.phase = Phase::Asking;
     }
 
@@ -271,6 +275,7 @@ impl Session {
         if peer.welcome.replace(welcome).is_some() && !self.link.is_datagram() {
             return self.unexpected("a second Welcome");
         }
+        self.link.welcomed();
         self.go_live();
     }
 

@@ -3,14 +3,24 @@
 #![allow(dead_code, unreachable_pub)] // each topic is a crate of its own and uses some of it
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon::op::DocumentId;
+use antiphon::codes::Code;
+use antiphon::heads::Judgement;
+use antiphon::log::Log;
+use antiphon::op::{Body, Cursor, DocumentId, ReplicaId, Timeline};
 use antiphon::replica::{Config, Event, Options};
+use antiphon::session::{self, By, Opening};
 use antiphon::storage::Storage;
-use antiphon_memory::Disk;
+use antiphon::timeline::Opens;
+use antiphon::wire::Access;
+use antiphon::{Instant, Session};
+use antiphon_memory::{Disk, Pair};
 use antiphon_sim::World;
+use antiphon_sim::link::Faults;
 use antiphon_sim::world::NodeId;
+use bytes::Bytes;
 
 /// The document that most tests use.
 pub fn doc() -> DocumentId {
@@ -23,6 +33,9 @@ pub fn document(name: &str) -> DocumentId {
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A path that only takes its time.
+pub const FAULTLESS: Faults = Faults { latency: Duration::from_millis(20), ..Faults::NONE };
 
 /// A world of `count` replicas that have the document open.
 pub fn world(seed: u64, count: usize) -> (World, Vec<NodeId>) {
@@ -88,4 +101,98 @@ pub fn in_steps(world: &World, node: NodeId) -> usize {
 
 pub fn forks(world: &World, node: NodeId) -> usize {
     count(world, node, |event| matches!(event, Event::Forked { .. }))
+}
+
+/// The least that a bare session needs of a host: it lets everyone in and holds one document in memory.
+pub struct Host {
+    pub replica: ReplicaId,
+    pub log: Log,
+    /// How far the peer's log is held, if that is to be told.
+    pub cursor: Option<Cursor>,
+    pub events: Vec<session::Event>,
+}
+
+impl Host {
+    /// With `ops` ops of its own, of 20 bytes each, in an open that drew `timeline`.
+    pub fn new(replica: ReplicaId, timeline: Timeline, ops: u8) -> Self {
+        let mut log = Log::new(Arc::new(Opens::first(timeline)));
+        for number in 0..ops {
+            log.append(replica, Body::Bytes(Bytes::from(vec![number; 20])));
+        }
+        Self { replica, log, cursor: None, events: Vec::new() }
+    }
+
+    pub fn opening(&self) -> session::Input {
+        self.opening_of(doc(), 0)
+    }
+
+    /// The log under another name and number.
+    pub fn opening_of(&self, document: DocumentId, number: u32) -> session::Input {
+        session::Input::Open(Box::new(Opening {
+            number,
+            document,
+            access: Access::Write,
+            grant: Access::Write,
+            thorough: false,
+            schema: None,
+            history: self.log.history().clone(),
+            horizon: 0,
+            tail: self.log.tail(),
+            heads: self.log.heads().clone(),
+            cursor: self.cursor,
+        }))
+    }
+
+    pub fn answer(&mut self, output: session::Output) -> Vec<session::Input> {
+        use session::{Event, Input, Output};
+        let answer = match output {
+            Output::Authenticate { .. } => Input::Authenticated(Ok(())),
+            Output::Event(event) => {
+                let asks = matches!(&event, Event::PeerOpened { document, .. } if *document == doc());
+                self.events.push(event);
+                return if asks { vec![self.opening()] } else { Vec::new() };
+            }
+            Output::Load { number, from, max_cost } => {
+                let chunk = self.log.read(from, max_cost).expect("all is in memory");
+                Input::Loaded { number, chunk }
+            }
+            Output::Compare { number, heads } => {
+                let comparison = self.log.compare(&heads).expect("all is in memory");
+                Input::Compared { number, comparison }
+            }
+            Output::Take { number, origin, to, ops, .. } => {
+                for op in ops {
+                    assert_ne!(self.log.take(op, Some(origin)), Judgement::Gap, "sessions leave no gaps");
+                }
+                let (tail, digest) = (self.log.tail(), self.log.heads().digest());
+                Input::Advance { number, tail, digest, held: to, live: None }
+            }
+            Output::Transmit(_) => unreachable!("frames are the caller's"),
+        };
+        vec![answer]
+    }
+
+    pub fn is_in_step(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, session::Event::InStep { .. }))
+    }
+
+    pub fn ending(&self) -> Option<(Code, By)> {
+        self.events.iter().find_map(|event| match event {
+            session::Event::Closed(ending) => Some((ending.code, ending.by)),
+            _ => None,
+        })
+    }
+}
+
+/// Delivers everything between two sessions, and lets time go by until `end`.
+pub fn run_pair(pair: &mut Pair<Session>, hosts: &mut [Host; 2], now: Instant, end: Instant) {
+    let mut now = now;
+    loop {
+        pair.settle(now, |side, output| hosts[side].answer(output)).expect("hosts answer what they are asked");
+        let Some(due) = pair.deadline().filter(|due| *due <= end) else { return };
+        now = now.max(due);
+        for side in 0..2 {
+            pair.handle(now, side, session::Input::Timer).expect("timers are never misuse");
+        }
+    }
 }
