@@ -113,10 +113,12 @@ impl Session {
         let document = self.documents.get(&number)?;
         let outstanding = document.sending.outstanding.total();
         let window = document.sending.window;
-        // Half of what the others leave, so that a document that is stuck can't starve them.
-        let others = self.outstanding - outstanding;
-        let share = self.credit.1.saturating_sub(others) / 2;
         let window_max = u64::from(self.peer.as_ref()?.limits.window);
+        // Half of what the others leave, so that a document that is stuck can't starve them. What of it the peer has
+        // taken and not made durable is gone from the credit and from the window: it belongs to the document's half.
+        let others = self.outstanding - outstanding;
+        let stuck = window_max.saturating_sub(window);
+        let share = self.credit.1.saturating_sub(others.saturating_add(stuck)) / 2;
         Some(Allowance {
             number,
             begins: document.begins,

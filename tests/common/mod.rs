@@ -196,3 +196,5 @@ pub fn run_pair(pair: &mut Pair<Session>, hosts: &mut [Host; 2], now: Instant, e
         }
     }
 }
+
+pub mod rig;
