@@ -117,7 +117,7 @@ impl Side<'_> {
             Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
             Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
             Some(_) => Start::Ask,
-            None if receiver.digest == 0 => Start::At(0),
+            None if receiver.digest == 0 || self.tail == 0 => Start::At(0),
             None => Start::Heads,
         }
     }

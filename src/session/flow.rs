@@ -179,7 +179,10 @@ impl Session {
         if self.now.since(self.repaired.0) >= self.round_trip.wait(Duration::ZERO, 0) {
             self.repaired = (self.now, 0);
         }
-        while let Some(number) = self.next_turn() {
+        // Ops that overtake what tells where they begin and whose they are would be of no use yet.
+        while !self.link.control_waits()
+            && let Some(number) = self.next_turn()
+        {
             if self.link.room < bytes as u64 {
                 self.blocked.insert(number);
                 continue;
@@ -463,6 +466,9 @@ impl Session {
         let sends = document.access == Access::Write;
         let skip = document.sending.skip().filter(|_| sends).map(|(from, to)| Skip { document: number, from, to });
         if skip.is_some() {
+            if !document.sending.is_unreceived() {
+                document.sending.progress = self.now;
+            }
             document.sending.skipped();
         }
         let here = (document.receiving.held, document.sending.tail, document.digest);

@@ -98,6 +98,11 @@ impl Link {
         self.control.queue.len() >= CONTROL_WINDOW
     }
 
+    /// Whether control messages wait for the peer's confirmation of others before they can go.
+    pub(super) fn control_waits(&self) -> bool {
+        !self.control.queue.is_empty()
+    }
+
     /// Control messages start anew, with another peer.
     pub(super) fn forget_control(&mut self) {
         self.control = Control::default();

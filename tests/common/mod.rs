@@ -7,19 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon::codes::Code;
-use antiphon::heads::Judgement;
+use antiphon::heads::{Heads, Judgement};
 use antiphon::log::Log;
 use antiphon::op::{Body, Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
 use antiphon::replica::{Config, Event, LinkId, Options};
 use antiphon::session::{self, By, Opening};
 use antiphon::storage::Storage;
+
+use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::replica::{Config, Event, Options};
+use antiphon::session::{self, By, Opening, Transport};
+use antiphon::storage::{Batch, Storage, Transaction};
 use antiphon::timeline::Opens;
-use antiphon::wire::Access;
+use antiphon::wire::{Access, Content, Message, TRAILER_BYTES};
 use antiphon::{Instant, Session};
 use antiphon_memory::{Disk, Pair};
 use antiphon_sim::World;
 use antiphon_sim::link::Faults;
-use antiphon_sim::world::NodeId;
+use antiphon_sim::world::{Medium, NodeId, PathId};
 use bytes::Bytes;
 
 /// The document that most tests use.
@@ -269,4 +274,98 @@ impl Promises {
 pub fn owns(disk: &Disk, replica: ReplicaId) -> bool {
     let identity = disk.backup().open().expect("a copy has no holder").identity().expect("the disk works");
     identity.is_some_and(|identity| identity.replica == replica || identity.former.contains(&replica))
+
+/// A datagram's frame without its trailer, or any other frame as it is; and what Reliable wraps.
+pub fn unwrapped(frame: &Bytes, transport: Transport) -> Message {
+    let trailer = if transport == Transport::Reliable { 0 } else { TRAILER_BYTES };
+    match Message::decode(&frame.slice(..frame.len() - trailer)).expect("replicas send what can be decoded") {
+        Message::Reliable(_, inner) => Message::decode(&inner).expect("replicas send what can be decoded"),
+        message => message,
+    }
+}
+
+/// How many ops a message carries; the last part of an op counts for it.
+pub fn ops_in(message: &Message) -> usize {
+    match message {
+        Message::Changes(changes) => match &changes.content {
+            Content::Live { .. } => 1,
+            Content::Bulk { bodies, .. } => bodies.len(),
+            Content::Part { offset, total, piece, .. } => {
+                usize::from(*offset as usize + piece.len() == *total as usize)
+            }
+        },
+        _ => 0,
+    }
+}
+
+/// What a replica sent on one path.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    pub frames: usize,
+    pub bytes: usize,
+    pub ops: usize,
+    pub messages: Vec<Message>,
+}
+
+impl Traffic {
+    pub fn count(&self, name: &str) -> usize {
+        self.messages.iter().filter(|message| message.name() == name).count()
+    }
+
+    pub fn opens(&self) -> impl Iterator<Item = &antiphon::wire::Open> {
+        self.messages.iter().filter_map(|message| match message {
+            Message::Open(open) => Some(open),
+            _ => None,
+        })
+    }
+}
+
+/// What a replica sent on a path since the transcript had `since` frames.
+pub fn traffic(world: &World, since: usize, node: NodeId, path: PathId, medium: Medium) -> Traffic {
+    let mut traffic = Traffic::default();
+    for sent in world.transcript()[since..].iter().filter(|sent| (sent.from, sent.path) == (node, path)) {
+        let message = unwrapped(&sent.frame, medium.transport);
+        traffic.frames += 1;
+        traffic.bytes += sent.frame.len();
+        traffic.ops += ops_in(&message);
+        traffic.messages.push(message);
+    }
+    traffic
+}
+
+/// The sessions that ended at a replica.
+pub fn disconnects(world: &World, node: NodeId) -> usize {
+    count(world, node, |event| matches!(event, Event::Disconnected { .. }))
+}
+
+/// A disk with a document of `authors` authors, who take turns until each has made `each` ops of `bytes` bytes. More
+/// ops of the same authors begin with the same ones.
+pub fn disk_with(document: &DocumentId, authors: u64, each: u64, bytes: usize) -> Disk {
+    let disk = Disk::new();
+    let mut heads = Heads::new();
+    let mut entries = Vec::new();
+    for seq in 1..=each {
+        for author in 0..authors {
+            let id = OpId { author: author_id(author), seq };
+            let mut body = format!("{author}/{seq}/").into_bytes();
+            body.resize(body.len().max(bytes), b'.');
+            let body = Body::Bytes(body.into());
+            let head = heads.get(id.author).then(body.hash());
+            heads.set(id.author, head);
+            entries.push(Entry { op: Op { id, body }, chain: head.chain, origin: None });
+        }
+    }
+    let (position, cursors) = (0, Vec::new());
+    let batch = Batch { document: document.clone(), position, entries, cursors, timeline: None, salvaged: None };
+    let mut storage = disk.open().expect("nobody has it");
+    storage.write(&Transaction::Append(Arc::new(batch))).expect("the disk works");
+    drop(storage);
+    disk
+}
+
+/// An author that [`disk_with`] makes up.
+pub fn author_id(author: u64) -> ReplicaId {
+    let mut id = [0xaa; 16];
+    id[..8].copy_from_slice(&antiphon::rng::Rng::new(author).next_u64().to_le_bytes());
+    ReplicaId(id)
 }
