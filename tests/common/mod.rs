@@ -274,6 +274,7 @@ impl Promises {
 pub fn owns(disk: &Disk, replica: ReplicaId) -> bool {
     let identity = disk.backup().open().expect("a copy has no holder").identity().expect("the disk works");
     identity.is_some_and(|identity| identity.replica == replica || identity.former.contains(&replica))
+}
 
 /// A datagram's frame without its trailer, or any other frame as it is; and what Reliable wraps.
 pub fn unwrapped(frame: &Bytes, transport: Transport) -> Message {
