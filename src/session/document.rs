@@ -484,6 +484,10 @@ impl Session {
             self.link.send_control(&Message::Resume(Resume { document: number, from: Some(position) }));
         }
         self.settle_resuming(number);
+        if position > 0 {
+            // The acknowledgement may have been lost with an earlier session: whoever waits for one is told here.
+            self.event(Event::Acknowledged { number, acked: position });
+        }
         self.wake(number);
     }
 
