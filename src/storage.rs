@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Chain;
-use crate::heads::{Head, Heads};
+use crate::heads::Heads;
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
 use crate::rng::Rng;
@@ -298,9 +298,7 @@ pub trait Storage {
 impl StoredDocument {
     /// The state after `batch`. Every storage that keeps the state next to the entries derives it so.
     pub fn append(&mut self, batch: &Batch) {
-        for entry in &batch.entries {
-            self.heads.set(entry.op.id.author, Head { seq: entry.op.id.seq, chain: entry.chain });
-        }
+        self.heads.extend(&batch.entries);
         self.tail = batch.tail();
         self.timelines.extend(batch.timeline);
         let excess = self.timelines.len().saturating_sub(TIMELINES_MAX);

@@ -1,17 +1,17 @@
 //! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Alarm, Asked, Event, LinkId, Misuse, Options, Replica, Ticket};
+use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
-use crate::log::Log;
+use crate::log::{Author, Log};
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
 use crate::session;
@@ -31,14 +31,14 @@ pub(super) struct Document {
     state: State,
     /// How the app opened it; `None`: only peers have it open.
     wanted: Option<Options>,
-    options: Options,
     pipeline: Pipeline,
     /// Bodies that wait until the document is loaded, and their cost.
-    waiting: VecDeque<Bytes>,
+    waiting: Vec<Bytes>,
     waiting_cost: u64,
     /// After a failure: own bodies that were on their way, by seq.
     in_doubt: Option<BTreeMap<u64, Bytes>>,
-    backoff: Backoff,
+    /// How often the storage failed, since it last worked.
+    backoff: Option<Box<Backoff>>,
     /// Where the log ended when it was last in memory.
     known_tail: u64,
     alarm: Option<Instant>,
@@ -58,25 +58,36 @@ enum State {
 /// What is on its way into the log.
 #[derive(Clone, Debug, Default, Hash)]
 struct Pipeline {
-    /// The heads of authors of whom entries are on their way.
+    /// The heads of authors of whom entries are on their way, or were: then they are durable and the same.
     ahead: BTreeMap<ReplicaId, Head>,
     entries: Vec<Entry>,
     cost: u64,
-    cursors: BTreeMap<ReplicaId, Cursor>,
-    /// How far the peers' logs will be held, by session.
-    held: BTreeMap<LinkId, u64>,
+    /// How far the peers' logs will be held, in the order in which that was learnt.
+    cursors: Vec<(ReplicaId, Cursor)>,
+    /// The same, by session.
+    held: Vec<(LinkId, u64)>,
     salvaged: Option<u64>,
     /// What is being written: nothing more until that is done.
-    writing: Option<Writing>,
+    writing: Option<Box<Writing>>,
 }
 
 #[derive(Clone, Debug, Hash)]
 struct Writing {
     ticket: Ticket,
     batch: Arc<Batch>,
-    held: BTreeMap<LinkId, u64>,
+    held: Vec<(LinkId, u64)>,
     deadline: Instant,
     cost: u64,
+}
+
+/// The last of what was said of each, in order.
+fn newest<K: Copy + Ord, V>(mut said: Vec<(K, V)>) -> Vec<(K, V)> {
+    if said.len() > 1 {
+        said.reverse();
+        said.sort_by_key(|(key, _)| *key);
+        said.dedup_by_key(|(key, _)| *key);
+    }
+    said
 }
 
 impl Pipeline {
@@ -89,26 +100,40 @@ impl Pipeline {
     }
 
     fn push(&mut self, op: Op, head: Head, origin: Option<Timeline>) {
+        let author = op.id.author;
+        let head = self.push_run(op, head, origin);
+        self.ahead.insert(author, head);
+    }
+
+    /// The same without noting the author's new head, which it returns.
+    fn push_run(&mut self, op: Op, head: Head, origin: Option<Timeline>) -> Head {
         let head = head.then(op.body.hash());
-        self.ahead.insert(op.id.author, head);
         self.cost += op.cost();
         self.entries.push(Entry { op, chain: head.chain, origin });
+        head
+    }
+
+    /// If nothing is on its way, the heads of the log are the truth. A few are kept all the same: they will be needed.
+    fn settle(&mut self) {
+        const AUTHORS_KEPT: usize = 16;
+        if self.ahead.len() > AUTHORS_KEPT && self.is_idle() {
+            self.ahead = BTreeMap::new();
+        }
     }
 }
 
 impl Document {
-    fn new(number: u32, retry: (core::time::Duration, core::time::Duration)) -> Self {
+    fn new(number: u32) -> Self {
         Self {
             number,
             links: BTreeSet::new(),
             state: State::Loading,
             wanted: None,
-            options: Options::default(),
             pipeline: Pipeline::default(),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             waiting_cost: 0,
             in_doubt: None,
-            backoff: Backoff::new(retry.0, retry.1),
+            backoff: None,
             known_tail: 0,
             alarm: None,
             mending: super::reset::Mending::default(),
@@ -140,7 +165,9 @@ impl Document {
     }
 
     pub(super) fn options(&self) -> &Options {
-        self.wanted.as_ref().unwrap_or(&self.options)
+        const UNWANTED: Options =
+            Options { access: Access::Write, schema: None, authority: Authority::Nobody, salvage: Salvage::Append };
+        self.wanted.as_ref().unwrap_or(&UNWANTED)
     }
 
     /// The author's head with what is on its way.
@@ -156,10 +183,12 @@ impl Document {
     }
 
     fn push_bodies(&mut self, me: ReplicaId, bodies: impl IntoIterator<Item = Bytes>) {
+        let mut head = self.taken_head(me);
         for body in bodies {
-            let id = OpId { author: me, seq: self.taken_head(me).seq + 1 };
-            self.push_own(Op { id, body: Body::Bytes(body) });
+            let id = OpId { author: me, seq: head.seq + 1 };
+            head = self.pipeline.push_run(Op { id, body: Body::Bytes(body) }, head, None);
         }
+        self.pipeline.ahead.insert(me, head);
     }
 
     /// What a reset put aside is dealt with below `place`, with what is on its way.
@@ -194,7 +223,7 @@ impl Document {
         let own = entries.into_iter().filter(|entry| entry.op.id.author == me && entry.origin.is_none());
         for body in own.filter_map(|entry| entry.op.body.bytes().cloned()) {
             self.waiting_cost += body.len() as u64 + OP_OVERHEAD;
-            self.waiting.push_back(body);
+            self.waiting.push(body);
         }
     }
 
@@ -206,9 +235,9 @@ impl Document {
 
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
-        self.pipeline.held.remove(&link);
+        self.pipeline.held.retain(|(other, _)| *other != link);
         if let Some(writing) = &mut self.pipeline.writing {
-            writing.held.remove(&link);
+            writing.held.retain(|(other, _)| *other != link);
         }
     }
 
@@ -275,7 +304,7 @@ impl Replica {
     pub(super) fn take_up(&mut self, document: &DocumentId) {
         if !self.documents.contains_key(document) {
             let number = self.number(document);
-            self.documents.insert(document.clone(), Box::new(Document::new(number, self.config.retry)));
+            self.documents.insert(document.clone(), Box::new(Document::new(number)));
             self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
         }
     }
@@ -316,7 +345,6 @@ impl Replica {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         state.known_tail = tail;
-        state.backoff.reset();
         let seq = log.heads().get(me).seq;
         let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
         state.state = State::Ready(Box::new(log));
@@ -355,23 +383,47 @@ impl Replica {
         if state.number != number || state.log().is_none() {
             return;
         }
+        // Ops of one author mostly stand together: their head is looked up and noted once.
+        let mut run: Option<(ReplicaId, Head)> = None;
+        let mut gap = false;
         for op in ops {
-            let head = state.taken_head(op.id.author);
-            match head.judge(op.id.seq) {
-                Judgement::Next => state.pipeline.push(op, head, Some(origin)),
-                Judgement::Duplicate => self.stats.duplicates += 1,
-                Judgement::Gap => return self.author_gap(link, &document, number),
-            }
+            let author = op.id.author;
+            let head = match run {
+                Some((other, head)) if other == author => head,
+                before => {
+                    state.pipeline.ahead.extend(before);
+                    state.taken_head(author)
+                }
+            };
+            let head = match head.judge(op.id.seq) {
+                Judgement::Next => state.pipeline.push_run(op, head, Some(origin)),
+                Judgement::Duplicate => {
+                    self.stats.duplicates += 1;
+                    head
+                }
+                Judgement::Gap => {
+                    gap = true;
+                    break;
+                }
+            };
+            run = Some((author, head));
         }
-        state.pipeline.held.insert(link, to);
-        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        state.pipeline.ahead.extend(run);
+        if gap {
+            self.author_gap(link, &document, number);
+            return self.write(&document);
+        }
+        state.pipeline.held.push((link, to));
+        state.pipeline.cursors.push((peer, Cursor { timeline: origin, position: to }));
         self.write(&document);
     }
 
     /// Writes how far a peer's log is held, with whatever is written next.
     pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
         let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
-        state.pipeline.cursors.entry(peer).or_insert(cursor);
+        if state.pipeline.cursors.iter().all(|(other, _)| *other != peer) {
+            state.pipeline.cursors.push((peer, cursor));
+        }
         self.write(document);
     }
 
@@ -391,14 +443,15 @@ impl Replica {
             position,
             timeline: unrecorded.filter(|_| !entries.is_empty()),
             entries,
-            cursors: core::mem::take(&mut pipeline.cursors).into_iter().collect(),
+            cursors: newest(core::mem::take(&mut pipeline.cursors)),
             salvaged: pipeline.salvaged.take(),
         });
-        let (held, cost) = (core::mem::take(&mut pipeline.held), core::mem::take(&mut pipeline.cost));
+        let held = newest(core::mem::take(&mut pipeline.held));
+        let cost = core::mem::take(&mut pipeline.cost);
         let request = Request::Write(Transaction::Append(batch.clone()));
         let ticket = self.request(Asked::Write(document.clone()), request);
         if let Some(state) = self.documents.get_mut(document) {
-            state.pipeline.writing = Some(Writing { ticket, batch, held, deadline, cost });
+            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, deadline, cost }));
         }
         self.set_document_alarm(document, deadline);
     }
@@ -407,26 +460,25 @@ impl Replica {
     pub(super) fn written(&mut self, document: &DocumentId) {
         let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
-        let Some(Writing { batch, held, .. }) = state.pipeline.writing.take() else { return };
+        let Some(writing) = state.pipeline.writing.take() else { return };
+        let Writing { batch, held, .. } = *writing;
         let number = state.number;
         let mut own = None;
         let mut foreign = false;
         let pipeline = &mut state.pipeline;
         let State::Ready(log) = &mut state.state else { return };
-        for (index, entry) in batch.entries.iter().enumerate() {
-            let OpId { author, seq } = entry.op.id;
-            if pipeline.ahead.get(&author).is_some_and(|head| head.seq == seq) {
-                pipeline.ahead.remove(&author);
-            }
+        for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
             match entry.origin {
                 Some(_) => foreign = true,
-                None if author == me => own = Some((seq, batch.position + index as u64 + 1)),
+                None if entry.op.id.author == me => own = Some((entry.op.id.seq, position)),
                 None => {}
             }
-            log.push(entry.clone());
         }
+        log.extend(&batch.entries);
+        pipeline.settle();
         let (tail, digest) = (log.tail(), log.heads().digest());
         state.known_tail = tail;
+        state.backoff = None; // not before: a disk that is full still lets itself be read
         self.stats.batches += 1;
         self.stats.entries += batch.entries.len() as u64;
         if let Some((seq, position)) = own {
@@ -445,6 +497,7 @@ impl Replica {
         self.idle_check(document);
     }
 
+    /// Offers what is durable now to every session that has the document open.
     fn fan_out(
         &mut self,
         document: &DocumentId,
@@ -452,15 +505,15 @@ impl Replica {
         batch: &Arc<Batch>,
         tail: u64,
         digest: u64,
-        held: &BTreeMap<LinkId, u64>,
+        held: &[(LinkId, u64)],
     ) {
         let sessions = self.sessions_of(document);
-        let needs_frames = !batch.entries.is_empty() && !sessions.is_empty();
-        let live = if needs_frames { self.pack_live(document, number, batch) } else { None };
+        let live = self.pack_live(document, number, batch, &sessions);
         for (link, _) in sessions {
-            let known =
-                self.links.get(&link).and_then(|state| state.session.held(number)).map_or(0, |held| held.position);
-            let held = held.get(&link).copied().unwrap_or(known).max(known);
+            let Some(session) = self.links.get(&link).map(|state| &state.session) else { continue };
+            let known = session.held(number).map_or(0, |held| held.position);
+            let index = held.binary_search_by_key(&link, |(other, _)| *other);
+            let held = index.map_or(known, |index| known.max(held[index].1));
             if batch.entries.is_empty() && held == known {
                 continue;
             }
@@ -469,23 +522,44 @@ impl Replica {
     }
 
     /// Packs a batch once, for all sessions.
-    fn pack_live(&mut self, document: &DocumentId, number: u32, batch: &Arc<Batch>) -> Option<Arc<[Packed]>> {
+    fn pack_live(
+        &mut self,
+        document: &DocumentId,
+        number: u32,
+        batch: &Arc<Batch>,
+        sessions: &[(LinkId, u32)],
+    ) -> Option<Arc<[Packed]>> {
+        let entries = &batch.entries[..];
+        let origin_of = |entries: &[Entry]| {
+            let origin = entries.first()?.origin;
+            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
+        };
+        let (first, rest) = sessions.split_first()?;
+        let only_reader = rest.is_empty().then(|| self.links.get(&first.0)?.session.taken(number)).flatten();
+        if let (Some(origin), Some(reader)) = (origin_of(entries), only_reader)
+            && origin == reader.timeline
+        {
+            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
+            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
+        }
         let max_bytes = self.config.session.limits.frame as usize;
         let log = self.documents.get_mut(document)?.log_mut()?;
         let begins = log.history().current().begins;
-        let authors: Vec<_> = batch.entries.iter().map(|entry| log.author(entry.op.id.author)).collect();
+        let mut authors = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let known = authors.last().filter(|author: &&Author| author.id == entry.op.id.author).copied();
+            authors.push(known.unwrap_or_else(|| log.author(entry.op.id.author)));
+        }
         let mut packed = Vec::with_capacity(1);
         let mut done = 0;
-        while done < batch.entries.len() {
+        while done < entries.len() {
             let from = batch.position + done as u64;
-            let rest = &batch.entries[done..];
-            let ops = rest.iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
+            let ops = entries[done..].iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
             let Some((mut frame, count)) = pack(number, begins, from, ops, max_bytes, |count| from + count as u64)
             else {
                 break; // an op that goes in parts: every session reads it for itself
             };
-            let origin = rest[0].origin;
-            frame.origin = origin.filter(|_| rest[..count].iter().all(|entry| entry.origin == origin));
+            frame.origin = origin_of(&entries[done..done + count]);
             packed.push(frame);
             done += count;
         }
@@ -553,14 +627,16 @@ impl Replica {
             }
         }
         if let Some(writing) = pipeline.writing {
-            self.asked.remove(&writing.ticket);
+            self.asked.take(writing.ticket);
         }
         if let Some(log) = state.log() {
             state.known_tail = state.known_tail.max(log.tail());
         }
         state.state = State::Failed;
         state.mending.failed();
-        let wait = state.backoff.fail(&mut self.rng);
+        let (base, cap) = self.config.retry;
+        let backoff = state.backoff.get_or_insert_with(|| Box::new(Backoff::new(base, cap)));
+        let wait = backoff.fail(&mut self.rng);
         self.close_on_all(document, Code::STORAGE_FAILED, "the storage failed");
         self.event(Event::Failed { document: document.clone(), reason });
         self.set_document_alarm(document, self.now + wait);

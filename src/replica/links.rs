@@ -25,6 +25,8 @@ pub(super) struct Link {
     /// When it wants to be woken, as it stands among the alarms.
     pub(super) alarm: Option<Instant>,
     pub(super) attached: BTreeMap<DocumentId, Attached>,
+    /// Whether its session may have outputs.
+    busy: bool,
 }
 
 /// A document on a link.
@@ -96,8 +98,9 @@ impl Replica {
         let session = Session::new(self.now, config, local);
         let (alarm, attached) = (None, BTreeMap::new());
         let full = self.links.len() >= self.config.sessions_max;
-        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached }));
-        self.busy.insert(link);
+        let busy = true;
+        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy }));
+        self.busy.push_back(link);
         if full {
             let reason = String::from("too many sessions");
             self.session_input(link, session::Input::Goodbye { code: Code::OVERLOADED, reason, retry_after: None });
@@ -146,7 +149,9 @@ impl Replica {
         let misuse = state.session.handle(self.now, input);
         // The peer may have closed the document just now; the session's word of it is still to be read.
         debug_assert!(matches!(misuse, Ok(()) | Err(session::Misuse::NotOpen(_))), "{misuse:?}");
-        self.busy.insert(link);
+        if !core::mem::replace(&mut state.busy, true) {
+            self.busy.push_back(link);
+        }
     }
 
     /// An input for the session that has `document` open on `link`, if it still has.
@@ -163,11 +168,12 @@ impl Replica {
 
     /// Deals with what the sessions want, until they want nothing.
     pub(super) fn settle(&mut self) {
-        while let Some(link) = self.busy.pop_first() {
+        while let Some(link) = self.busy.pop_front() {
             while let Some(output) = self.links.get_mut(&link).and_then(|state| state.session.poll()) {
                 self.on_session_output(link, output);
             }
             let Some(state) = self.links.get_mut(&link) else { continue };
+            state.busy = false;
             let deadline = state.session.deadline();
             let before = core::mem::replace(&mut state.alarm, deadline);
             if before != deadline {
@@ -253,7 +259,9 @@ impl Replica {
             } else {
                 if let Some(state) = self.links.get_mut(&older) {
                     state.session.probe();
-                    self.busy.insert(older);
+                    if !core::mem::replace(&mut state.busy, true) {
+                        self.busy.push_back(older);
+                    }
                 }
                 let third = self.contests.insert(older, link);
                 third.into_iter().for_each(|third| {

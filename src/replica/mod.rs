@@ -480,12 +480,12 @@ pub struct Replica {
     contests: BTreeMap<LinkId, LinkId>,
 
     /// What the storage and the host were asked.
-    asked: BTreeMap<Ticket, Asked>,
+    asked: Tickets,
     /// Reads that wait until fewer are under way.
     reads_waiting: VecDeque<(Ticket, Request)>,
     reads: usize,
     /// Sessions with outputs to be dealt with.
-    busy: BTreeSet<LinkId>,
+    busy: VecDeque<LinkId>,
 }
 
 /// Who wants to be woken.
@@ -535,10 +535,10 @@ impl Replica {
             links: BTreeMap::new(),
             alarms: BTreeSet::new(),
             contests: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Tickets::default(),
             reads_waiting: VecDeque::new(),
             reads: 0,
-            busy: BTreeSet::new(),
+            busy: VecDeque::new(),
         }
     }
 
@@ -584,7 +584,7 @@ impl Replica {
     fn ticket(&mut self, asked: Asked) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.asked.insert(ticket, asked);
+        self.asked.push(ticket, asked);
         ticket
     }
 
@@ -617,7 +617,7 @@ impl Replica {
 
     fn on_storage(&mut self, ticket: Ticket, reply: Result<Reply, String>) {
         // Late answers, to questions that were given up, are ignored.
-        let Some(asked) = self.asked.remove(&ticket) else { return };
+        let Some(asked) = self.asked.take(ticket) else { return };
         if matches!(asked, Asked::Read(..) | Asked::Compare(..)) {
             self.reads -= 1;
             self.start_reads();
@@ -653,16 +653,16 @@ impl Replica {
     }
 
     fn on_answer(&mut self, ticket: Ticket, answer: Result<Access, (Code, String)>) {
-        match self.asked.remove(&ticket) {
+        if !matches!(self.asked.get(ticket), Some(Asked::Peer(_) | Asked::Document(..))) {
+            return; // late, or a storage's ticket, whose answer is still to come
+        }
+        match self.asked.take(ticket) {
             Some(Asked::Peer(link)) => self.admit(link, answer.map(|_| ())),
             Some(Asked::Document(link, document)) => match answer {
                 Ok(grant) => self.grant(link, &document, grant),
                 Err((code, reason)) => self.deny(link, &document, code, reason),
             },
-            Some(other) => {
-                self.asked.insert(ticket, other); // a storage's ticket: its answer is still to come
-            }
-            None => {}
+            _ => {}
         }
     }
 
@@ -681,6 +681,47 @@ impl Replica {
             }
             self.settle();
         }
+    }
+}
+
+/// What is asked and not answered, in the order of the tickets. Most answers come in that order too.
+#[derive(Clone, Debug, Default, Hash)]
+struct Tickets {
+    asked: VecDeque<(Ticket, Option<Asked>)>,
+    answered: usize,
+}
+
+impl Tickets {
+    fn push(&mut self, ticket: Ticket, asked: Asked) {
+        self.asked.push_back((ticket, Some(asked)));
+    }
+
+    fn index(&self, ticket: Ticket) -> Option<usize> {
+        self.asked.binary_search_by_key(&ticket, |(other, _)| *other).ok()
+    }
+
+    fn get(&self, ticket: Ticket) -> Option<&Asked> {
+        self.asked.get(self.index(ticket)?)?.1.as_ref()
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Asked> {
+        let index = self.index(ticket)?;
+        let asked = self.asked[index].1.take()?;
+        self.answered += 1;
+        while let Some((_, None)) = self.asked.front() {
+            self.asked.pop_front();
+            self.answered -= 1;
+        }
+        // A question that is never answered must not keep the places of all that follow.
+        if self.answered > self.asked.len() / 2 {
+            self.asked.retain(|(_, asked)| asked.is_some());
+            self.answered = 0;
+        }
+        Some(asked)
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut Asked> {
+        self.asked.iter_mut().filter_map(|(_, asked)| asked.as_mut())
     }
 }
 

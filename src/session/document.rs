@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::receiving::Receiving;
+use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
 use super::{By, Event, Misuse, Opening, Output, Session};
 use crate::codes::Code;
 use crate::heads::Heads;
 use crate::log::Comparison;
-use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
 use crate::timeline::History;
 use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
@@ -81,7 +81,6 @@ struct Side<'a> {
     timeline: Timeline,
     previous: Option<Timeline>,
     begins: u64,
-    horizon: u64,
     tail: u64,
     digest: u64,
     cursor: Option<Cursor>,
@@ -118,7 +117,7 @@ impl Side<'_> {
             Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
             Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
             Some(_) => Start::Ask,
-            None if receiver.digest == 0 => Start::At(self.horizon),
+            None if receiver.digest == 0 || self.tail == 0 => Start::At(0),
             None => Start::Heads,
         }
     }
@@ -132,6 +131,9 @@ impl Side<'_> {
         (current || previous).then_some(timeline)
     }
 }
+
+/// The longest name of a schema, in bytes: an Open must fit the smallest frame.
+const SCHEMA_BYTES_MAX: usize = 64;
 
 /// A reason that is sure to fit a frame.
 pub(super) fn brief(reason: &str) -> String {
@@ -166,6 +168,9 @@ impl Session {
         }
         if self.documents.contains_key(&opening.number) {
             return Err(Misuse::AlreadyOpen(opening.number));
+        }
+        if opening.schema.as_ref().is_some_and(|schema| schema.name.len() > SCHEMA_BYTES_MAX) {
+            return Err(Misuse::SchemaTooLong);
         }
         let theirs = self.waiting.remove(&opening.document);
         let number = opening.number;
@@ -217,6 +222,17 @@ impl Session {
         }
     }
 
+    /// The peer is another one: it knows nothing of what is open, or was closed.
+    pub(super) fn start_over(&mut self) {
+        self.link.forget_control();
+        self.waiting.clear();
+        let closing = self.documents.iter().filter(|(_, document)| document.is_closing());
+        let closing: Vec<_> = closing.map(|(number, _)| *number).collect();
+        for document in closing.into_iter().filter_map(|number| self.remove(number)).collect::<Vec<_>>() {
+            self.event(Event::Released { document: document.id });
+        }
+    }
+
     fn send_open(&mut self, number: u32) {
         let (Some(peer), Some(document)) = (&self.peer, self.documents.get(&number)) else { return };
         let Some(Resuming { opening, .. }) = document.resuming.as_deref() else { return };
@@ -240,10 +256,11 @@ impl Session {
         self.link.send_control(&Message::Open(open));
     }
 
-    pub(super) fn deny(&mut self, document: DocumentId, code: Code, reason: String) -> Result<(), Misuse> {
-        self.waiting.remove(&document).ok_or(Misuse::NotAsked)?;
+    pub(super) fn deny(&mut self, document: DocumentId, code: Code, reason: String) {
+        if self.waiting.remove(&document).is_none() {
+            return; // the peer has withdrawn meanwhile
+        }
         self.link.send_control(&Message::Denied(End { document, code, reason: brief(&reason) }));
-        Ok(())
     }
 
     pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
@@ -320,7 +337,7 @@ impl Session {
                     self.close_for(number, Code::BELOW_HORIZON, "snapshots are not taken here yet");
                 }
             }
-            Message::Presence(_) => {}
+            Message::Presence(_) | Message::Unknown(..) => {}
             _ if !self.is_live() => {
                 // On datagrams Welcome may be late or lost; what came too early will be sent again.
                 if !self.link.is_datagram() {
@@ -341,6 +358,9 @@ impl Session {
     }
 
     fn on_open(&mut self, open: Open) {
+        if open.schema.as_ref().is_some_and(|schema| schema.name.len() > NAME_BYTES_MAX) {
+            return self.end(Code::OVERSIZED, "the name of a schema is too long");
+        }
         let known = self.numbers.get(&open.document).copied().filter(|_| self.has_accepted());
         if let Some(number) = known {
             match self.documents.get(&number).map(|document| &document.stage) {
@@ -350,6 +370,9 @@ impl Session {
                 _ => self.unexpected("a document was opened twice"),
             }
             return;
+        }
+        if open.schema.as_ref().is_some_and(|schema| schema.name.len() > SCHEMA_BYTES_MAX) {
+            return self.unexpected("the schema's name is too long");
         }
         if self.waiting.len() + self.documents.len() >= self.config.limits.documents as usize {
             let (document, code) = (open.document, Code::TOO_MANY_DOCUMENTS);
@@ -378,7 +401,6 @@ impl Session {
             timeline: current.timeline,
             previous: opening.history.previous(),
             begins: current.begins,
-            horizon: opening.horizon,
             tail: opening.tail,
             digest: opening.heads.digest(),
             cursor: opening.cursor,
@@ -390,7 +412,6 @@ impl Session {
             timeline: own_timelines.0,
             previous: own_timelines.1,
             begins: open.begins,
-            horizon: open.horizon,
             tail: open.tail,
             digest: open.digest,
             cursor: open.cursor.map(Into::into),
@@ -398,8 +419,8 @@ impl Session {
             thorough: open.thorough,
             history: None,
         };
-        if open.begins > open.tail || open.horizon > open.tail {
-            return self.unexpected("a log begins after its tail");
+        if open.begins > open.tail || open.horizon > open.tail || open.tail > POSITION_MAX {
+            return self.unexpected("a log begins after its tail, or ends nowhere");
         }
         if self.by_peer.contains_key(&open.number) {
             return self.unexpected("one number stands for two documents");
@@ -493,6 +514,13 @@ impl Session {
             }
             return;
         };
+        let unpaired = self.documents.get(&number).is_some_and(|document| matches!(document.stage, Stage::Opening));
+        if is_close && unpaired {
+            if was_waiting {
+                self.answer_close(id, code);
+            }
+            return; // it ends an opening of the peer's that was denied here, not the one that our Open asks for
+        }
         let Some(document) = self.remove(number) else { return };
         match document.stage {
             Stage::Closing => self.event(Event::Released { document: id }),
@@ -516,7 +544,7 @@ impl Session {
             return self.unexpected("a start was said twice");
         }
         match (resume.from, document.resuming.as_deref_mut()) {
-            (Some(position), _) if position <= u64::MAX >> 2 => {
+            (Some(position), _) if position <= POSITION_MAX => {
                 document.receiving.start(position);
                 self.settle_resuming(number);
             }

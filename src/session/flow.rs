@@ -62,7 +62,8 @@ impl Session {
             return self.acknowledge(number);
         }
         let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return };
-        let fits = packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
+        let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));
+        let fits = packed.cost <= op_max && packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
         if !fits || self.allowance(number, bytes).is_none_or(|allowance| packed.cost > allowance.cost) {
             return;
         }
@@ -112,10 +113,12 @@ impl Session {
         let document = self.documents.get(&number)?;
         let outstanding = document.sending.outstanding.total();
         let window = document.sending.window;
-        // Half of what the others leave, so that a document that is stuck can't starve them.
-        let others = self.outstanding - outstanding;
-        let share = self.credit.1.saturating_sub(others) / 2;
         let window_max = u64::from(self.peer.as_ref()?.limits.window);
+        // Half of what the others leave, so that a document that is stuck can't starve them. What of it the peer has
+        // taken and not made durable is gone from the credit and from the window: it belongs to the document's half.
+        let others = self.outstanding - outstanding;
+        let stuck = window_max.saturating_sub(window);
+        let share = self.credit.1.saturating_sub(others.saturating_add(stuck)) / 2;
         Some(Allowance {
             number,
             begins: document.begins,
@@ -123,6 +126,8 @@ impl Session {
             cost: window.min(share).saturating_sub(outstanding),
             lone: self.outstanding == 0 && self.credit.1 > 0 && window >= window_max,
             part: self.parts_out.is_none(),
+            repair: self.repaired.1 < window_max,
+            op_max: u64::from(self.peer.as_ref()?.limits.op),
             part_window: window_max,
         })
     }
@@ -171,11 +176,16 @@ impl Session {
         }
         self.pump_heads();
         let Some(bytes) = self.frame_bytes() else { return };
-        while let Some(number) = self.next_turn() {
+        if self.now.since(self.repaired.0) >= self.round_trip.wait(Duration::ZERO, 0) {
+            self.repaired = (self.now, 0);
+        }
+        // Ops that overtake what tells where they begin and whose they are would be of no use yet.
+        while !self.link.control_waits() {
             if self.link.room < bytes as u64 {
-                self.blocked.insert(number);
-                continue;
+                self.blocked.append(&mut self.ready); // nobody has had a turn
+                return;
             }
+            let Some(number) = self.next_turn() else { return };
             if !self.may_send(number) {
                 continue;
             }
@@ -190,9 +200,10 @@ impl Session {
                         self.acknowledge(number);
                     }
                 }
+                Step::TooLarge => self.close_for(number, Code::OP_TOO_LARGE, "an op is larger than the peer takes"),
                 Step::Blocked => {
                     self.blocked.insert(number);
-                    if self.link.is_datagram() {
+                    if self.link.is_datagram() || !allowance.repair {
                         let wait = self.round_trip.wait(self.config.ack_delay, 0);
                         self.timers.set_earlier(Timer::Retransmit, self.now + wait);
                     }
@@ -218,6 +229,7 @@ impl Session {
             self.outstanding += packed.cost;
         } else {
             self.link.stats.frames_repeated += 1;
+            self.repaired.1 += packed.frame.len() as u64;
         }
         if part && fresh {
             self.parts_out = (end.offset > 0 || self.link.is_datagram()).then_some((number, packed.from));
@@ -253,7 +265,7 @@ impl Session {
             self.on_received(number, received);
         }
         if let Some(skip) = ack.skip {
-            self.on_skip(number, skip);
+            self.on_skip(number, skip)?;
         }
         if let (Some(level), true, Some(document)) = (ack.level, newest, self.documents.get_mut(&number)) {
             document.peer_level = Some((ack.held, level.tail, level.digest));
@@ -287,7 +299,6 @@ impl Session {
         }
         self.outstanding -= before - document.sending.outstanding.total();
         self.timed = None;
-        self.parts_out.take_if(|(part, _)| *part == number && rewind.to.is_none());
         self.set_retransmit(number);
         self.wake(number);
         Ok(())
@@ -408,19 +419,24 @@ impl Session {
         }
     }
 
-    fn on_skip(&mut self, number: u32, skip: Skip) {
-        let Some(document) = self.documents.get_mut(&number) else { return };
+    fn on_skip(&mut self, number: u32, skip: Skip) -> Result<(), Malformed> {
+        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         if document.theirs.as_ref().is_none_or(|theirs| theirs.number != skip.document) {
-            return;
+            return Ok(());
         }
         let before = document.receiving.taken;
         if document.receiving.skip(skip.from, skip.to) {
-            if document.receiving.taken != before || self.link.is_datagram() {
+            let moved = document.receiving.taken != before;
+            if moved {
+                self.parts_in.take_if(|part| *part == number);
+            }
+            if moved || self.link.is_datagram() {
                 self.acknowledge(number);
             }
-        } else {
-            self.on_early(number);
+            return self.unpark(number);
         }
+        self.on_early(number);
+        Ok(())
     }
 
     // ---------------------------------------------------------------------------------------- acknowledging
@@ -449,6 +465,9 @@ impl Session {
         let sends = document.access == Access::Write;
         let skip = document.sending.skip().filter(|_| sends).map(|(from, to)| Skip { document: number, from, to });
         if skip.is_some() {
+            if !document.sending.is_unreceived() {
+                document.sending.progress = self.now;
+            }
             document.sending.skipped();
         }
         let here = (document.receiving.held, document.sending.tail, document.digest);

@@ -180,7 +180,7 @@ pub enum Input {
     Authenticated(Result<(), (Code, String)>),
     /// The host opens a document, by itself or because the peer did.
     Open(Box<Opening>),
-    /// The host does not open what the peer opened.
+    /// The host does not open what the peer opened. If the peer has withdrawn meanwhile, nothing happens.
     Deny {
         /// The document.
         document: DocumentId,
@@ -405,6 +405,8 @@ pub enum Misuse {
     /// The document, or another with this number, is open on the session, or its closing is not yet
     /// [`Event::Released`].
     AlreadyOpen(u32),
+    /// The name of the schema has more than 64 bytes.
+    SchemaTooLong,
     /// Nothing was asked that this would answer.
     NotAsked,
     /// A position is lower than one stated before, or beyond what was taken.
@@ -416,6 +418,7 @@ impl fmt::Display for Misuse {
         match self {
             Self::NotOpen(number) => write!(f, "document {number} is not open on this session: open it first"),
             Self::AlreadyOpen(number) => write!(f, "document {number} is open on this session: close it first"),
+            Self::SchemaTooLong => f.write_str("the name of a schema has at most 64 bytes: shorten it"),
             Self::NotAsked => f.write_str("nothing was asked that this answers: wait for the question"),
             Self::Regressed => f.write_str("a position goes back, or beyond what was taken: state what is durable"),
         }
@@ -490,6 +493,8 @@ pub struct Session {
     undurable: u64,
     /// The document and position of the op that goes in parts.
     parts_out: Option<(u32, u64)>,
+    /// Bytes sent again since a moment: no more than a window a round trip, whatever the peer says is missing.
+    repaired: (Instant, u64),
     /// The document of the op that comes in parts.
     parts_in: Option<u32>,
 }
@@ -497,6 +502,11 @@ pub struct Session {
 impl Session {
     /// A session on a link that has just come up. Its Hello is ready to be polled.
     pub fn new(now: Instant, config: Config, local: Local) -> Self {
+        let mut config = config;
+        config.limits.frame = config.limits.frame.max(FRAME_BYTES_MIN);
+        if let Transport::Datagram { mtu } = &mut config.transport {
+            *mtu = (*mtu).max(FRAME_BYTES_MIN as u16);
+        }
         let hello = handshake::hello(&config, &local);
         let mut session = Self {
             link: Link::new(config.transport),
@@ -529,6 +539,7 @@ impl Session {
             outstanding: 0,
             undurable: 0,
             parts_out: None,
+            repaired: (now, 0),
             parts_in: None,
         };
         session.greet();
@@ -662,7 +673,7 @@ impl Machine for Session {
             Input::Timer => self.on_timers(),
             Input::Authenticated(answer) => self.on_authenticated(answer)?,
             Input::Open(opening) => self.open(*opening)?,
-            Input::Deny { document, code, reason } => self.deny(document, code, reason)?,
+            Input::Deny { document, code, reason } => self.deny(document, code, reason),
             Input::Close { number, code, reason } => self.close(number, code, reason)?,
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,

@@ -116,7 +116,7 @@ pub enum Access {
 /// The name and version of the schema that the app gives its bodies.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Schema {
-    /// Its name.
+    /// Its name, of at most [`NAME_BYTES_MAX`](crate::op::NAME_BYTES_MAX) bytes.
     pub name: String,
     /// Its version.
     pub version: u32,
@@ -380,8 +380,8 @@ pub struct Fork {
     pub authors: Bytes,
 }
 
-/// How many forked authors are named at once.
-pub const FORKS_MAX: usize = 64;
+/// How many forked authors are named at once: as many as fit the smallest frame, with all that a datagram adds.
+pub const FORKS_MAX: usize = 32;
 
 /// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
 /// stopped if it did.
