@@ -30,7 +30,7 @@ use bytes::Bytes;
 use crate::codes::Code;
 use crate::digest::state_digest;
 use crate::heads::{Head, Heads};
-use crate::log::{Chunk, Comparison};
+use crate::log::{Chunk, Comparison, Log};
 use crate::machine::Machine;
 use crate::op::{Cursor, DocumentId, Op, ReplicaId, Timeline};
 use crate::time::Instant;
@@ -142,6 +142,26 @@ pub struct Opening {
     pub heads: Arc<Heads>,
     /// How far the peer's log is held.
     pub cursor: Option<Cursor>,
+}
+
+impl Opening {
+    /// Opens a document for both ends to write, with all that a log tells of it. How far the peer's log is held is not
+    /// known, so that heads are exchanged; fill in [`cursor`](Self::cursor) if it was stored.
+    pub fn of(log: &Log, document: DocumentId, number: u32) -> Self {
+        Self {
+            number,
+            document,
+            access: Access::Write,
+            grant: Access::Write,
+            thorough: false,
+            schema: None,
+            history: log.history().clone(),
+            horizon: log.horizon(),
+            tail: log.tail(),
+            heads: log.heads().clone(),
+            cursor: None,
+        }
+    }
 }
 
 /// What happens to a session.
