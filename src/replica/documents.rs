@@ -165,12 +165,8 @@ impl Document {
     }
 
     pub(super) fn options(&self) -> &Options {
-        const UNWANTED: Options = Options {
-            access: Access::Write,
-            schema: None,
-            authority: Authority::Nobody,
-            salvage: Salvage::Append,
-        };
+        const UNWANTED: Options =
+            Options { access: Access::Write, schema: None, authority: Authority::Nobody, salvage: Salvage::Append };
         self.wanted.as_ref().unwrap_or(&UNWANTED)
     }
 
