@@ -345,7 +345,6 @@ impl Replica {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         state.known_tail = tail;
-        state.backoff = None;
         let seq = log.heads().get(me).seq;
         let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
         state.state = State::Ready(Box::new(log));
@@ -479,6 +478,7 @@ impl Replica {
         pipeline.settle();
         let (tail, digest) = (log.tail(), log.heads().digest());
         state.known_tail = tail;
+        state.backoff = None; // not before: a disk that is full still lets itself be read
         self.stats.batches += 1;
         self.stats.entries += batch.entries.len() as u64;
         if let Some((seq, position)) = own {

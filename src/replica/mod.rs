@@ -329,7 +329,8 @@ pub enum Event {
         /// What was written: all of it, own ops among it in their place.
         batch: Arc<Batch>,
     },
-    /// A peer has moved on in a document.
+    /// A peer has moved on in a document, or turned out to be ahead of 0 when it was opened with it: an
+    /// acknowledgement that was lost with an earlier session is made up for.
     Acknowledged {
         /// Its link.
         link: LinkId,

@@ -13,7 +13,7 @@ use super::{By, Event, Misuse, Opening, Output, Session};
 use crate::codes::Code;
 use crate::heads::Heads;
 use crate::log::Comparison;
-use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
 use crate::time::Instant;
 use crate::timeline::History;
 use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
@@ -370,6 +370,9 @@ impl Session {
     }
 
     fn on_open(&mut self, open: Open) {
+        if open.schema.as_ref().is_some_and(|schema| schema.name.len() > NAME_BYTES_MAX) {
+            return self.end(Code::OVERSIZED, "the name of a schema is too long");
+        }
         let known = self.numbers.get(&open.document).copied().filter(|_| self.has_accepted());
         if let Some(number) = known {
             match self.documents.get(&number).map(|document| &document.stage) {
@@ -429,7 +432,7 @@ impl Session {
             history: None,
         };
         if open.begins > open.tail || open.horizon > open.tail || open.tail > POSITION_MAX {
-            return self.unexpected("a log begins after its tail");
+            return self.unexpected("a log begins after its tail, or ends nowhere");
         }
         if self.by_peer.contains_key(&open.number) {
             return self.unexpected("one number stands for two documents");
@@ -493,6 +496,10 @@ impl Session {
             self.link.send_control(&Message::Resume(Resume { document: number, from: Some(position) }));
         }
         self.settle_resuming(number);
+        if position > 0 {
+            // The acknowledgement may have been lost with an earlier session: whoever waits for one is told here.
+            self.event(Event::Acknowledged { number, acked: position });
+        }
         self.wake(number);
     }
 

@@ -181,13 +181,12 @@ impl Session {
             self.repaired = (self.now, 0);
         }
         // Ops that overtake what tells where they begin and whose they are would be of no use yet.
-        while !self.link.control_waits()
-            && let Some(number) = self.next_turn()
-        {
+        while !self.link.control_waits() {
             if self.link.room < bytes as u64 {
-                self.blocked.insert(number);
-                continue;
+                self.blocked.append(&mut self.ready); // nobody has had a turn
+                return;
             }
+            let Some(number) = self.next_turn() else { return };
             if !self.may_send(number) {
                 continue;
             }

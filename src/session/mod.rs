@@ -316,7 +316,7 @@ pub enum Event {
         /// What the peer holds of the ops that this replica authored.
         own: Head,
     },
-    /// The peer has moved on in this log.
+    /// The peer has moved on in this log, or turned out to be ahead of 0 when the document was opened.
     Acknowledged {
         /// The document.
         number: u32,

@@ -1,5 +1,6 @@
 //! The peer's log to me: `taken >= held`, what came too early, and what the peer must be told.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -24,7 +25,7 @@ pub(super) struct Receiving {
     /// What the peer's numbers of authors stand for, and from where their seqs count.
     authors: BTreeMap<u32, (ReplicaId, u64)>,
     /// The op at `taken` of which parts were taken.
-    assembly: BytesMut,
+    assembly: Option<Box<Assembly>>,
     /// Frames beyond a gap, or with authors not known yet, by where they begin.
     parked: BTreeMap<Point, Parked>,
     parked_bytes: u64,
@@ -32,6 +33,15 @@ pub(super) struct Receiving {
     pub(super) unacknowledged: u64,
     /// Missing ranges that were asked for, and when.
     asked: BTreeMap<Point, Instant>,
+}
+
+/// An op that comes in parts. All of them must be of the same op.
+#[derive(Clone, Debug, Hash)]
+struct Assembly {
+    author: u32,
+    seq: u64,
+    total: u32,
+    body: BytesMut,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -141,7 +151,7 @@ impl Receiving {
     fn advance(&mut self, from: u64, end: Point, ops: Vec<Op>, cost: u64, bounds: &Bounds) -> Taken {
         let to = end.position;
         self.taken = Some(end);
-        self.assembly = BytesMut::new();
+        self.assembly = None;
         self.undurable.begin(to, cost, bounds.window);
         self.unacknowledged += cost;
         self.forget_asked(end);
@@ -164,16 +174,21 @@ impl Receiving {
         }
         let known = if start.position == taken.position { taken.offset - start.offset } else { 0 };
         let piece = piece.get(known as usize..).ok_or(Malformed::Order)?;
-        self.assembly.extend_from_slice(piece);
+        let fresh = || Box::new(Assembly { author, seq, total, body: BytesMut::new() });
+        let assembly = self.assembly.get_or_insert_with(fresh);
+        if (assembly.author, assembly.seq, assembly.total) != (author, seq, total) {
+            return Err(Malformed::Order);
+        }
+        assembly.body.extend_from_slice(piece);
         self.unacknowledged += piece.len() as u64;
         if end.offset > 0 {
             self.taken = Some(end);
             return Ok(Taken::Part);
         }
-        if self.assembly.len() != total as usize {
+        if assembly.body.len() != total as usize {
             return Err(Malformed::Order);
         }
-        let body = Body::Bytes(self.assembly.split().freeze());
+        let body = Body::Bytes(assembly.body.split().freeze());
         let live = Content::Live { author, seq, body };
         let ops = resolve(live, changes.absolute, |number| self.authors.get(&number).copied())?.unwrap_or_default();
         let cost = ops.iter().map(Op::cost).sum();
@@ -209,7 +224,7 @@ impl Receiving {
         }
         if Point::at(to) > taken {
             self.taken = Some(Point::at(to));
-            self.assembly = BytesMut::new();
+            self.assembly = None;
             self.forget_asked(Point::at(to));
             self.settle();
         }

@@ -116,7 +116,7 @@ pub enum Access {
 /// The name and version of the schema that the app gives its bodies.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Schema {
-    /// Its name.
+    /// Its name, of at most [`NAME_BYTES_MAX`](crate::op::NAME_BYTES_MAX) bytes.
     pub name: String,
     /// Its version.
     pub version: u32,

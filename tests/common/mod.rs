@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each topic is a crate of its own and uses some of it
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use antiphon::codes::Code;
 use antiphon::heads::{Heads, Judgement};
 use antiphon::log::Log;
 use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
-use antiphon::replica::{Config, Event, Options};
+use antiphon::replica::{Config, Event, LinkId, Options};
 use antiphon::session::{self, By, Opening, Transport};
 use antiphon::storage::{Batch, Storage, Transaction};
 use antiphon::timeline::Opens;
@@ -198,6 +198,79 @@ pub fn run_pair(pair: &mut Pair<Session>, hosts: &mut [Host; 2], now: Instant, e
 }
 
 pub mod rig;
+
+/// The entries of a document in the order of its log, as a disk holds them.
+pub fn entries_on(disk: &Disk, document: &DocumentId) -> Vec<Entry> {
+    let mut storage = disk.backup().open().expect("a copy has no holder");
+    let tail = storage.document(document).expect("the disk works").tail;
+    let entries = storage.read(document, 0, u64::MAX).expect("the disk works");
+    assert_eq!(entries.len() as u64, tail, "everything is read at once");
+    entries
+}
+
+/// Holds the promise against the disks: whatever is told to an app as applied, received or acknowledged is on the disk
+/// that the word is about, at the moment at which it is told. For worlds in which no log is reset.
+#[derive(Default)]
+pub struct Promises {
+    seen: BTreeMap<NodeId, usize>,
+    peers: BTreeMap<LinkId, ReplicaId>,
+    pub acknowledgements: usize,
+}
+
+impl Promises {
+    /// Checks what was told since the last check.
+    #[track_caller]
+    pub fn check(&mut self, world: &World, nodes: &[NodeId]) {
+        for node in nodes {
+            let seen = self.seen.entry(*node).or_default();
+            let events: Vec<_> = world.events(*node).skip(*seen).collect();
+            *seen += events.len();
+            for event in events {
+                match event {
+                    Event::Connected { link, replica, .. } => {
+                        self.peers.insert(*link, *replica);
+                    }
+                    Event::Applied { document, position, .. } => {
+                        let tail = entries_on(world.disk(*node), document).len() as u64;
+                        assert!(*position <= tail, "{node:?} told of {position} as applied and holds {tail}");
+                    }
+                    Event::Received { batch } => {
+                        let tail = entries_on(world.disk(*node), &batch.document).len() as u64;
+                        assert!(batch.tail() <= tail, "{node:?} told of what is not on its disk");
+                    }
+                    Event::Acknowledged { link, document, position } => {
+                        self.acknowledgements += 1;
+                        let peer = nodes.iter().find(|node| owns(world.disk(**node), self.peers[link]));
+                        let peer = *peer.expect("whoever acknowledges has a disk");
+                        let mine = entries_on(world.disk(*node), document);
+                        let theirs: BTreeSet<OpId> =
+                            entries_on(world.disk(peer), document).iter().map(|entry| entry.op.id).collect();
+                        for entry in &mine[..*position as usize] {
+                            assert!(theirs.contains(&entry.op.id), "{peer:?} acknowledged {:?}", entry.op.id);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Runs for `duration` and checks after every event.
+    #[track_caller]
+    pub fn run_for(&mut self, world: &mut World, nodes: &[NodeId], duration: Duration) {
+        world.run_until(duration, |world| {
+            self.check(world, nodes);
+            false
+        });
+    }
+}
+
+/// Whether a disk belongs to a replica that has, or had, this id.
+pub fn owns(disk: &Disk, replica: ReplicaId) -> bool {
+    let identity = disk.backup().open().expect("a copy has no holder").identity().expect("the disk works");
+    identity.is_some_and(|identity| identity.replica == replica || identity.former.contains(&replica))
+}
+
 /// A datagram's frame without its trailer, or any other frame as it is; and what Reliable wraps.
 pub fn unwrapped(frame: &Bytes, transport: Transport) -> Message {
     let trailer = if transport == Transport::Reliable { 0 } else { TRAILER_BYTES };

@@ -16,6 +16,9 @@ use bytes::Bytes;
 /// What answers a request in place of the storage.
 pub type Answers = Box<dyn FnMut(&Request) -> Option<Reply>>;
 
+/// Says of a frame, and of the side that sent it, whether it is lost.
+pub type Loses = Box<dyn FnMut(usize, &Bytes) -> bool>;
+
 /// Replicas and the wires between them.
 pub struct Rig {
     pub now: Instant,
@@ -49,8 +52,7 @@ pub struct Wire {
     pub capacity: [Option<u64>; 2],
     /// What happens on it, if it is kept.
     pub trace: Option<Vec<Traced>>,
-    /// Which frames are lost: by the side that sent them.
-    pub loses: Option<Box<dyn FnMut(usize, &Bytes) -> bool>>,
+    pub loses: Option<Loses>,
     pub up: bool,
 }
 
@@ -105,6 +107,29 @@ impl Rig {
         self.wires.len() - 1
     }
 
+    /// A wire whose far end is the test itself: what the replica sends waits in the queue, and [`feed`](Self::feed)
+    /// is what comes back.
+    pub fn stranger(&mut self, end: usize, transport: Transport) -> usize {
+        self.wires.push(Wire {
+            ends: [end, usize::MAX],
+            queues: Default::default(),
+            paused: [true; 2],
+            capacity: [None; 2],
+            trace: None,
+            loses: None,
+            up: true,
+        });
+        let link = LinkId(self.wires.len() as u64 - 1);
+        self.input(end, Input::Connected { link, transport, token: None, upstream: false });
+        self.wires.len() - 1
+    }
+
+    /// A frame of a stranger's.
+    pub fn feed(&mut self, wire: usize, frame: Bytes) {
+        self.input(self.wires[wire].ends[0], Input::Received { link: LinkId(wire as u64), frame });
+        self.settle();
+    }
+
     pub fn session(&self, wire: usize, side: usize) -> &Session {
         let end = self.wires[wire].ends[side];
         self.ends[end].replica.session(LinkId(wire as u64)).expect("the session is not over")
@@ -122,7 +147,11 @@ impl Rig {
     }
 
     pub fn open(&mut self, end: usize, document: &DocumentId) {
-        self.input(end, Input::Open { document: document.clone(), options: Options::default() });
+        self.open_with(end, document, Options::default());
+    }
+
+    pub fn open_with(&mut self, end: usize, document: &DocumentId, options: Options) {
+        self.input(end, Input::Open { document: document.clone(), options });
     }
 
     #[track_caller]

@@ -1,6 +1,8 @@
 //! Replicas on threads of one process that find each other by a name.
 
-use std::sync::{Arc, Barrier};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,7 +72,7 @@ fn drive_until(participants: &[&Participant<MemoryStorage>], mut done: impl FnMu
 fn five_on_threads_get_in_step() {
     const OPS: u64 = 20;
     let hub = Hub::named("five");
-    let done = Arc::new(Barrier::new(5));
+    let done = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..5)
         .map(|number| {
             let (participant, done) = (join(&hub), done.clone());
@@ -80,7 +82,7 @@ fn five_on_threads_get_in_step() {
                     participant.drive();
                 }
                 // Everybody goes on until all others hold everything of theirs.
-                let mut acknowledged = std::collections::BTreeSet::new();
+                let mut acknowledged = BTreeSet::new();
                 wait_until(&participant, |events| {
                     for event in events {
                         match event {
@@ -93,12 +95,9 @@ fn five_on_threads_get_in_step() {
                     }
                     acknowledged.len() == 4 && ops(&participant) == 5 * OPS
                 });
-                // The last acknowledgement of one may be still to be taken by another.
-                let others_are_done = thread::spawn(move || done.wait());
-                while !others_are_done.is_finished() {
-                    participant.wait(Duration::from_millis(5));
-                    participant.events();
-                }
+                // What one has said last may still be to be taken by another.
+                done.fetch_add(1, Ordering::SeqCst);
+                drive_until(&[&participant], || done.load(Ordering::SeqCst) == 5);
                 let storage = participant.leave().unwrap();
                 let disk = storage.disk().clone();
                 drop(storage);

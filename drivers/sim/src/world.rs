@@ -643,6 +643,10 @@ impl World {
             let Some((_, ticket, request)) = up.requests.pop_front() else { return busy };
             busy = true;
             let reply = up.storage.execute(&request).map_err(|error| error.to_string());
+            if !state.disk.is_held() {
+                self.crash(node, Crash::Kill); // the disk was told to take its holder down at this step
+                return busy;
+            }
             self.input(node, Input::Storage { ticket, reply });
         }
     }
