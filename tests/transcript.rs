@@ -135,3 +135,22 @@ fn each_frame_damaged_by_one_bit() {
     // In its kind, in its trailer, and in places that differ from frame to frame.
     each(|index| [0, u64::MAX, 37 * index + 9, 1001 * index].map(Tamper::Flip).to_vec());
 }
+
+#[test]
+fn a_frame_lost_from_a_burst_comes_again_after_one_round_trip() {
+    let (mut world, nodes, path) = apart();
+    world.mend(path);
+    world.run_for(SECOND);
+    for lost in 0..3 {
+        let since = world.transcript().len();
+        let start = world.now();
+        world.tamper(path, lost, Tamper::Drop);
+        (0..6).for_each(|op| world.append(nodes[0], &doc(), format!("{lost} {op}")));
+        converge(&mut world, &nodes, &doc(), SECOND);
+        // There, the question back, and there again; no timer has a part in it.
+        assert_eq!(world.now().since(start), 3 * FAULTLESS.latency);
+        world.run_for(SECOND);
+        let ops = traffic(&world, since, nodes[0], path, Medium::datagram(FAULTLESS)).ops;
+        assert_eq!(ops, 7, "only what was lost is sent again");
+    }
+}
