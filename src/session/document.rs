@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::heads::Heads;
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
+use crate::time::Instant;
 use crate::timeline::History;
 use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
@@ -37,12 +38,22 @@ pub(super) struct Document {
     pub(super) peer_level: Option<(u64, u64, u64)>,
     /// The same of us, as the peer was told last.
     pub(super) told_level: Option<(u64, u64, u64)>,
+    /// When the peer was told so, how often in vain, and whether its answer to that is still to come.
+    pub(super) told: Told,
     /// The level at which the host was told that both are in step.
     pub(super) in_step: Option<(u64, u64, u64)>,
     /// What the peer does with the document.
     pub(super) peer_access: Access,
     /// A fork was reported: the digests differ until it is mended.
     pub(super) forked: bool,
+}
+
+/// How it went with telling the peer that both are in step.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub(super) struct Told {
+    pub(super) at: Instant,
+    pub(super) tries: u32,
+    pub(super) again: bool,
 }
 
 /// How far a document is open.
@@ -196,6 +207,7 @@ impl Session {
             })),
             peer_level: None,
             told_level: None,
+            told: Told::default(),
             in_step: None,
             peer_access: Access::Write,
             forked: false,

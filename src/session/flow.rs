@@ -9,6 +9,7 @@ use super::sending::{Allowance, Step};
 use super::{Event, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
+use crate::time::Instant;
 use crate::wire::{Access, Ack, Announce, Changes, Level, Malformed, Message, Packed, Point, Rewind, Skip};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
@@ -268,7 +269,12 @@ impl Session {
             self.on_skip(number, skip)?;
         }
         if let (Some(level), true, Some(document)) = (ack.level, newest, self.documents.get_mut(&number)) {
-            document.peer_level = Some((ack.held, level.tail, level.digest));
+            let told = Some((ack.held, level.tail, level.digest));
+            let again = core::mem::replace(&mut document.peer_level, told) == told;
+            // It says so again because it has not heard it from us, unless it answers our doing the same.
+            if again && !core::mem::take(&mut document.told.again) {
+                document.told_level = None;
+            }
         }
         self.check_level(number);
         self.wake(number);
@@ -475,6 +481,7 @@ impl Session {
         let level = document.is_level() && document.told_level != Some(here) && !document.forked;
         if level {
             document.told_level = Some(here);
+            document.told.at = self.now;
         }
         document.receiving.unacknowledged = 0;
         self.acks += 1;
@@ -516,9 +523,18 @@ impl Session {
             }
             return self.close_for(number, Code::MISMATCH, "the digests of the heads differ");
         }
+        document.told.tries = 0;
         if document.in_step.replace(here) != Some(here) {
             self.event(Event::InStep { number });
         }
+    }
+
+    /// When a document that waits to hear from the peer that both are in step asks for it by saying so again.
+    fn level_due(&self, number: u32) -> Option<Instant> {
+        let document =
+            self.documents.get(&number).filter(|document| self.link.is_datagram() && document.awaits_level())?;
+        let wait = self.round_trip.wait(self.config.ack_delay * LEVEL_DELAYS, document.told.tries);
+        Some(document.told.at + wait)
     }
 
     // ---------------------------------------------------------------------------------------- timers
@@ -553,6 +569,8 @@ impl Session {
         if document.sending.is_unreceived() {
             let wait = self.round_trip.wait(self.config.ack_delay, document.sending.tries);
             self.timers.set_earlier(Timer::Retransmit, document.sending.progress + wait);
+        } else if let Some(due) = self.level_due(number) {
+            self.timers.set_earlier(Timer::Retransmit, due);
         }
     }
 
@@ -578,6 +596,18 @@ impl Session {
             }
             self.set_retransmit(number);
         }
+        let untold = self.documents.iter().filter(|(_, document)| document.awaits_level());
+        let numbers: Vec<_> = untold.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if self.level_due(number).is_some_and(|due| due <= now)
+                && let Some(document) = self.documents.get_mut(&number)
+            {
+                document.told_level = None;
+                (document.told.tries, document.told.again) = (document.told.tries + 1, true);
+                self.send_ack(number);
+            }
+            self.set_retransmit(number);
+        }
         let starved = !self.blocked.is_empty() && self.link.room > 0;
         if starved {
             self.send_ping(true);
@@ -590,5 +620,12 @@ impl super::document::Document {
     /// Whether, as far as this end knows, both hold everything.
     fn is_level(&self) -> bool {
         self.is_open() && self.sending.is_done() && self.receiving.is_level()
+    }
+
+    /// Whether the peer was told that both are in step, and has not said the same of where both are now.
+    fn awaits_level(&self) -> bool {
+        let here = (self.receiving.held, self.sending.tail, self.digest);
+        let heard = self.peer_level.is_some_and(|(held, tail, _)| (held, tail) == (here.1, here.0));
+        self.is_level() && self.told_level == Some(here) && self.in_step != Some(here) && !heard && !self.forked
     }
 }

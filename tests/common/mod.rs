@@ -335,13 +335,13 @@ pub fn disconnects(world: &World, node: NodeId) -> usize {
 }
 
 /// A disk with a document of `authors` authors, who take turns until each has made `each` ops of `bytes` bytes. More
-/// ops of the same authors begin with the same ones.
-pub fn disk_with(document: &DocumentId, authors: u64, each: u64, bytes: usize) -> Disk {
+/// ops of the same author begin with the same ones.
+pub fn disk_with(document: &DocumentId, authors: u64, each: impl Fn(u64) -> u64, bytes: usize) -> Disk {
     let disk = Disk::new();
     let mut heads = Heads::new();
     let mut entries = Vec::new();
-    for seq in 1..=each {
-        for author in 0..authors {
+    for seq in 1..=(0..authors).map(&each).max().unwrap_or(0) {
+        for author in (0..authors).filter(|author| seq <= each(*author)) {
             let id = OpId { author: author_id(author), seq };
             let mut body = format!("{author}/{seq}/").into_bytes();
             body.resize(body.len().max(bytes), b'.');

@@ -57,6 +57,19 @@ impl Medium {
     }
 }
 
+/// What is done to one frame, whatever the path's faults do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tamper {
+    /// It never arrives.
+    Drop,
+    /// It arrives twice.
+    Duplicate,
+    /// The next frame from the same end goes before it. If there is none, it never arrives.
+    Swap,
+    /// This bit of it, counted from the first and over again, is another.
+    Flip(u64),
+}
+
 /// How a replica goes down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Crash {
@@ -129,6 +142,34 @@ struct Path {
     /// When it is tried again.
     retry_at: Option<Instant>,
     counters: [Counters; 2],
+    /// How many frames were sent on it, and what is to be done to some of them.
+    sent: u64,
+    tampers: BTreeMap<u64, Tamper>,
+    /// Frames of each side that wait for the next one to go first.
+    swapped: [Option<Bytes>; 2],
+}
+
+impl Path {
+    /// The next frame of a side becomes these, on a path that tampers with some.
+    fn tampered(&mut self, side: Side, frame: Bytes) -> Vec<Bytes> {
+        let index = self.sent;
+        self.sent += 1;
+        let mut frames = match self.tampers.remove(&index) {
+            None => vec![frame],
+            Some(Tamper::Drop) => Vec::new(),
+            Some(Tamper::Duplicate) => vec![frame.clone(), frame],
+            Some(Tamper::Swap) => {
+                self.swapped[side] = Some(frame);
+                return Vec::new();
+            }
+            Some(Tamper::Flip(bit)) => {
+                let bit = bit % (8 * frame.len() as u64);
+                vec![link::flip(&frame, bit)]
+            }
+        };
+        frames.extend(self.swapped[side].take());
+        frames
+    }
 }
 
 #[derive(Debug)]
@@ -339,6 +380,9 @@ impl World {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             retry_at: None,
             counters: [Counters::default(); 2],
+            sent: 0,
+            tampers: BTreeMap::new(),
+            swapped: [None, None],
         });
         self.connect_now(path);
         self.settle();
@@ -367,6 +411,12 @@ impl World {
             self.connect_now(path);
         }
         self.settle();
+    }
+
+    /// Does this to a frame that is yet to be sent on a path; 0 is the next one, whichever end sends it.
+    pub fn tamper(&mut self, path: PathId, index: u64, tamper: Tamper) {
+        let path = &mut self.paths[path.0];
+        path.tampers.insert(path.sent + index, tamper);
     }
 
     /// Gives a path other faults.
@@ -525,8 +575,10 @@ impl World {
                     if let Some(transcript) = &mut self.transcript {
                         transcript.push(Sent { at: self.now, from: node, path, frame: frame.clone() });
                     }
-                    if let Some(wire) = &mut self.paths[path.0].wire {
-                        let Ok(()) = wire.links[side].handle(self.now, link::Input::Frame(frame));
+                    for frame in self.paths[path.0].tampered(side, frame) {
+                        if let Some(wire) = &mut self.paths[path.0].wire {
+                            let Ok(()) = wire.links[side].handle(self.now, link::Input::Frame(frame));
+                        }
                     }
                 }
                 Output::Disconnect { link, ending } => {
