@@ -681,18 +681,25 @@ impl Replica {
                 let deadline = writing.deadline;
                 self.set_document_alarm(document, deadline);
             }
-            (State::Ready(_), None) if state.is_idle() => {
-                if let Some(state) = self.documents.remove(document) {
-                    self.numbers.remove(&state.number);
-                }
-            }
+            (State::Ready(_), None) if state.is_idle() => self.forget(document),
             _ => {}
+        }
+    }
+
+    fn forget(&mut self, document: &DocumentId) {
+        let Some(state) = self.documents.remove(document) else { return };
+        self.numbers.remove(&state.number);
+        if let Some(at) = state.alarm {
+            self.alarms.remove(&(at, Alarm::Document(document.clone())));
         }
     }
 
     /// A document that nobody has open is forgotten after a while.
     pub(super) fn idle_check(&mut self, document: &DocumentId) {
-        if self.documents.get(document).is_some_and(|state| state.is_idle()) {
+        let Some(state) = self.documents.get(document).filter(|state| state.is_idle()) else { return };
+        if self.documents.len() > self.config.documents_max && state.log().is_some() {
+            self.forget(document);
+        } else {
             self.set_document_alarm(document, self.now + self.config.idle_max);
         }
     }

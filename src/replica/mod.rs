@@ -65,6 +65,8 @@ pub struct Config {
     pub retry: (Duration, Duration),
     /// How long a document may be idle, with nobody having it open, before its memory is given back. Default 60 s.
     pub idle_max: Duration,
+    /// Documents in memory. While there are more, those that are idle are given back at once. Default 16,384.
+    pub documents_max: usize,
     /// Sessions at a time. Default 16,384.
     pub sessions_max: usize,
     /// How long an older session may take to show that it is alive, when a newer one has the same replica id. Default 5 s.
@@ -84,6 +86,7 @@ impl Default for Config {
             write_deadline: Duration::from_secs(30),
             retry: (Duration::from_millis(100), Duration::from_secs(30)),
             idle_max: Duration::from_secs(60),
+            documents_max: 16_384,
             sessions_max: 16_384,
             contest_max: Duration::from_secs(5),
         }

@@ -453,9 +453,10 @@ impl Session {
         }
     }
 
+    /// All windows are to be stated: once a delay, however often the peer asks.
     pub(super) fn acknowledge_all(&mut self) {
-        let open: Vec<_> = self.by_peer.values().copied().collect();
-        open.into_iter().for_each(|number| self.acknowledge(number));
+        self.restate = true;
+        self.timers.set_earlier(Timer::Ack, self.now + self.config.ack_delay);
     }
 
     fn send_ack(&mut self, number: u32) {
@@ -525,6 +526,9 @@ impl Session {
     pub(super) fn on_document_timers(&mut self) {
         let now = self.now;
         if self.timers.fired(Timer::Ack, now) {
+            if core::mem::take(&mut self.restate) {
+                self.acks_due.extend(self.by_peer.values());
+            }
             let due: Vec<_> = self.acks_due.iter().copied().collect();
             due.into_iter().for_each(|number| self.send_ack(number));
         }

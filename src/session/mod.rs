@@ -481,6 +481,8 @@ pub struct Session {
     blocked: BTreeSet<u32>,
     /// Documents whose acknowledgement is due.
     acks_due: BTreeSet<u32>,
+    /// The peer waits for credit: with the next acknowledgement all windows are stated.
+    restate: bool,
     /// A place whose acknowledgement measures the round trip, and when it was sent.
     timed: Option<(u32, (Point, Instant))>,
     /// Counts our Acks, Rewinds and Credits.
@@ -533,6 +535,7 @@ impl Session {
             heads_out: BTreeSet::new(),
             blocked: BTreeSet::new(),
             acks_due: BTreeSet::new(),
+            restate: false,
             timed: None,
             acks: 0,
             credit: (0, 0),

@@ -154,7 +154,6 @@ impl Receiving {
         self.assembly = None;
         self.undurable.begin(to, cost, bounds.window);
         self.unacknowledged += cost;
-        self.forget_asked(end);
         Taken::Ops { from, to, ops, cost }
     }
 
@@ -221,16 +220,9 @@ impl Receiving {
         if Point::at(to) > taken {
             self.taken = Some(Point::at(to));
             self.assembly = None;
-            self.forget_asked(Point::at(to));
             self.settle();
         }
         true
-    }
-
-    fn forget_asked(&mut self, taken: Point) {
-        while self.asked.first_key_value().is_some_and(|(from, _)| *from < taken) {
-            self.asked.pop_first();
-        }
     }
 
     /// Everything below `position` is durable.
@@ -254,6 +246,7 @@ impl Receiving {
     /// missing is lost and not only late. At most one question a range and `wait`.
     pub(super) fn missing(&mut self, now: Instant, wait: Duration, patient: bool) -> Vec<(Point, Point)> {
         let Some(mut at) = self.taken else { return Vec::new() };
+        self.forget_asked(at);
         let mut missing = Vec::new();
         let mut beyond = self.parked.len();
         for (from, parked) in &self.parked {
@@ -273,7 +266,15 @@ impl Receiving {
 
     /// Whether everything from `taken` on should be asked for: once a gap, however many frames show it.
     pub(super) fn ask_once(&mut self, taken: Point, now: Instant) -> bool {
+        self.forget_asked(taken);
         self.asked.insert(taken, now).is_none()
+    }
+
+    /// What was asked for before `taken` has come.
+    fn forget_asked(&mut self, taken: Point) {
+        while self.asked.first_key_value().is_some_and(|(from, _)| *from < taken) {
+            self.asked.pop_first();
+        }
     }
 
     pub(super) fn has_parked(&self) -> bool {
