@@ -182,7 +182,7 @@ impl<'a, W: Write> Demo<'a, W> {
         self.tell("40 s of silence: the sessions with c have ended".into())?;
         self.world.mend(b_to_c);
         self.world.mend(c_to_a);
-        self.agree("c's links are back: only what was missed has gone over them")?;
+        self.agree("c's links are back, and all have what the others wrote")?;
 
         self.write(&[0, 1, 1, 2], 12);
         self.world.crash(b, Crash::Kill);
@@ -190,7 +190,7 @@ impl<'a, W: Write> Demo<'a, W> {
         self.write(&[0, 2], 12);
         self.world.start(b, Continuity::Proven);
         self.tell("b is back, under its old id, while the others wrote on".into())?;
-        self.agree("b has caught up from where its disk says it was")?;
+        self.agree("b has caught up")?;
 
         let unsynced = self.world.disk(c).unsynced();
         let keep = unsynced / 2;
