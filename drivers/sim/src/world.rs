@@ -213,13 +213,14 @@ impl World {
     /// Takes a replica down without warning.
     pub fn crash(&mut self, node: NodeId, how: Crash) {
         let state = &mut self.nodes[node.0];
-        if state.up.take().is_none() {
+        if state.up.is_none() {
             return;
         }
         match how {
             Crash::Kill => state.disk.kill(),
             Crash::PowerLoss { keep } => state.disk.lose_power(keep),
         }
+        state.up = None; // after the disk has lost its holder: one that is dropped closes it in order, which syncs it
         self.drop_paths_of(node);
         self.settle();
     }
