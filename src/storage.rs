@@ -35,7 +35,17 @@ pub enum Continuity {
     Broken,
 }
 
+/// How many of its former incarnations a replica remembers.
+const FORMER_MAX: usize = 64;
+
 impl Identity {
+    /// Gives the replica a new id. What was authored under the old one stays what it is.
+    pub fn renew(&mut self, replica: ReplicaId) {
+        self.former.push(core::mem::replace(&mut self.replica, replica));
+        let excess = self.former.len().saturating_sub(FORMER_MAX);
+        self.former.drain(..excess);
+    }
+
     /// The identity for the next open: a new timeline in any case, a new replica id unless continuity is proven.
     ///
     /// `entropy` must come from the system, not from anything stored: what was copied must not draw the same ids.
@@ -47,7 +57,7 @@ impl Identity {
             Some(mut identity) => {
                 identity.opens.reopen(timeline);
                 if continuity == Continuity::Broken {
-                    identity.former.push(core::mem::replace(&mut identity.replica, replica));
+                    identity.renew(replica);
                 }
                 identity
             }

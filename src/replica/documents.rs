@@ -5,10 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
+use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Reading, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
 use crate::log::{Author, Log};
@@ -35,8 +36,8 @@ pub(super) struct Document {
     /// Bodies that wait until the document is loaded, and their cost.
     waiting: Vec<Bytes>,
     waiting_cost: u64,
-    /// After a failure: own bodies that were on their way, by seq.
-    in_doubt: Option<BTreeMap<u64, Bytes>>,
+    /// After a failure: own bodies that were on their way.
+    in_doubt: Option<Vec<(OpId, Bytes)>>,
     /// How often the storage failed, since it last worked.
     backoff: Option<Box<Backoff>>,
     /// Where the log ended when it was last in memory.
@@ -67,6 +68,8 @@ struct Pipeline {
     /// The same, by session.
     held: Vec<(LinkId, u64)>,
     salvaged: Option<u64>,
+    /// Which of the entries were put aside by a reset: they are still there until they are durable here.
+    salvage: Range<usize>,
     /// What is being written: nothing more until that is done.
     writing: Option<Box<Writing>>,
 }
@@ -76,6 +79,8 @@ struct Writing {
     ticket: Ticket,
     batch: Arc<Batch>,
     held: Vec<(LinkId, u64)>,
+    /// Which of the entries were put aside by a reset.
+    salvage: Range<usize>,
     deadline: Instant,
     cost: u64,
 }
@@ -191,9 +196,17 @@ impl Document {
         self.pipeline.ahead.insert(me, head);
     }
 
-    /// What a reset put aside is dealt with below `place`, with what is on its way.
-    pub(super) fn salvaged_to(&mut self, place: u64) {
+    /// Puts ops on their way that a reset had put aside: all of it below `place` is dealt with by them.
+    pub(super) fn push_salvage(&mut self, ops: Vec<Op>, place: u64) {
+        let from = self.pipeline.entries.len();
+        ops.into_iter().for_each(|op| self.push_own(op));
+        self.pipeline.salvage = from..self.pipeline.entries.len();
         self.pipeline.salvaged = Some(place);
+    }
+
+    /// Whether something is on its way into the log.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.pipeline.is_idle()
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -216,11 +229,13 @@ impl Document {
         }
     }
 
-    /// Takes back what is not yet being written: own bodies wait, what peers sent will come again.
+    /// Takes back what is not yet being written: own bodies wait, what peers sent will come again, what was salvaged is
+    /// still put aside.
     pub(super) fn withdraw(&mut self, me: ReplicaId) {
-        let Pipeline { entries, writing, .. } = core::mem::take(&mut self.pipeline);
+        let Pipeline { entries, writing, salvage, .. } = core::mem::take(&mut self.pipeline);
         self.pipeline.writing = writing;
-        let own = entries.into_iter().filter(|entry| entry.op.id.author == me && entry.origin.is_none());
+        let appended = (0..).zip(entries).filter(|(index, _)| !salvage.contains(index)).map(|(_, entry)| entry);
+        let own = appended.filter(|entry| entry.op.id.author == me && entry.origin.is_none());
         for body in own.filter_map(|entry| entry.op.body.bytes().cloned()) {
             self.waiting_cost += body.len() as u64 + OP_OVERHEAD;
             self.waiting.push(body);
@@ -339,23 +354,25 @@ impl Replica {
         let opens = self.opens.clone();
         let Some(state) = self.documents.get_mut(document) else { return };
         let StoredDocument { heads, timelines, forgotten, horizon, tail, aside } = stored;
+        state.mending.loaded(aside, &timelines);
         let history = History::load(opens, timelines, forgotten, tail);
         let mut log = Log::load(history, heads, horizon, tail);
         if tail < state.known_tail {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         state.known_tail = tail;
-        let seq = log.heads().get(me).seq;
-        let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
+        let held = log.heads().clone();
+        let seq = held.get(me).seq;
+        let opened = Event::Opened { document: document.clone(), heads: held.clone(), tail };
         state.state = State::Ready(Box::new(log));
-        state.mending.loaded(aside);
         let wanted = state.is_wanted();
         if let Some(in_doubt) = state.in_doubt.take() {
-            let lost = in_doubt.into_iter().filter(|(lost, _)| *lost > seq).map(|(_, body)| body).collect();
+            let lost = in_doubt.into_iter().filter(|(id, _)| !held.covers(*id)).map(|(_, body)| body).collect();
             self.event(Event::Recovered { document: document.clone(), seq, lost });
         } else if wanted {
             self.event(opened);
         }
+        self.reset_when_quiet(document);
         self.append_waiting(document);
         self.attach_waiting(document);
         self.idle_check(document);
@@ -448,10 +465,11 @@ impl Replica {
         });
         let held = newest(core::mem::take(&mut pipeline.held));
         let cost = core::mem::take(&mut pipeline.cost);
+        let salvage = core::mem::take(&mut pipeline.salvage);
         let request = Request::Write(Transaction::Append(batch.clone()));
         let ticket = self.request(Asked::Write(document.clone()), request);
         if let Some(state) = self.documents.get_mut(document) {
-            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, deadline, cost }));
+            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, salvage, deadline, cost }));
         }
         self.set_document_alarm(document, deadline);
     }
@@ -461,10 +479,10 @@ impl Replica {
         let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
-        let Writing { batch, held, .. } = *writing;
+        let Writing { batch, held, salvage, .. } = *writing;
         let number = state.number;
         let mut own = None;
-        let mut foreign = false;
+        let mut foreign = !salvage.is_empty(); // they stood elsewhere when the app heard of them
         let pipeline = &mut state.pipeline;
         let State::Ready(log) = &mut state.state else { return };
         for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
@@ -492,6 +510,7 @@ impl Replica {
         if let Some(place) = batch.salvaged {
             self.salvaged(document, place);
         }
+        self.salvage_on(document);
         self.reset_when_quiet(document);
         self.write(document);
         self.idle_check(document);
@@ -580,29 +599,36 @@ impl Replica {
     pub(super) fn load(&mut self, link: LinkId, number: u32, from: u64, max_cost: u64) {
         let read_max = self.config.read_max;
         let Some(document) = self.numbers.get(&number).cloned() else { return };
+        if self.postpones(link, &document, from, max_cost) {
+            return;
+        }
         let Some(log) = self.documents.get_mut(&document).and_then(|state| state.log_mut()) else { return };
         if let Some(chunk) = log.read(from, max_cost.min(read_max)) {
             return self.session_input(link, session::Input::Loaded { number, chunk });
         }
         // Sessions that are at the same place share one read.
+        let reading = Reading { document: document.clone(), number, from };
         for asked in self.asked.values_mut() {
-            if let Asked::Read(other, at, links) = asked
-                && *other == document
-                && *at == from
+            if let Asked::Read(other, links) = asked
+                && *other == reading
             {
                 return links.push(link);
             }
         }
-        let request = Request::Read { document: document.clone(), from, max_cost: read_max };
-        self.request_read(Asked::Read(document, from, [link].into()), request);
+        let request = Request::Read { document, from, max_cost: read_max };
+        self.request_read(Asked::Read(reading, [link].into()), request);
     }
 
-    pub(super) fn read_done(&mut self, document: &DocumentId, from: u64, links: Vec<LinkId>, entries: Vec<Entry>) {
+    pub(super) fn read_done(&mut self, reading: &Reading, links: Vec<LinkId>, entries: Vec<Entry>) {
+        let Reading { document, number, from } = reading;
+        if self.numbers.get(number) != Some(document) {
+            return; // the log was loaded or reset meanwhile: positions may mean something else
+        }
         if entries.is_empty() {
             return self.fail(document, String::from("the storage lacks entries that it was given"));
         }
         let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) else { return };
-        let chunk = log.chunk(from, entries);
+        let chunk = log.chunk(*from, entries);
         for link in links {
             let chunk = chunk.clone();
             self.session_input_for(document, link, |number| session::Input::Loaded { number, chunk });
@@ -613,18 +639,17 @@ impl Replica {
 
     /// The storage failed: what is not durable is dropped, and the truth is read again after a while.
     pub(super) fn fail(&mut self, document: &DocumentId, reason: String) {
-        let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
         if matches!(state.state, State::Failed) {
             return;
         }
         let pipeline = core::mem::take(&mut state.pipeline);
-        let writing = pipeline.writing.as_ref().map(|writing| &writing.batch.entries);
         let in_doubt = state.in_doubt.get_or_insert_default();
-        for entry in writing.into_iter().flatten().chain(&pipeline.entries) {
-            if let (true, None, Body::Bytes(body)) = (entry.op.id.author == me, entry.origin, &entry.op.body) {
-                in_doubt.insert(entry.op.id.seq, body.clone());
-            }
+        let writing = pipeline.writing.as_ref().map(|writing| (&writing.batch.entries, &writing.salvage));
+        for (entries, salvage) in writing.into_iter().chain([(&pipeline.entries, &pipeline.salvage)]) {
+            let appended =
+                (0..).zip(entries).filter(|(index, entry)| entry.origin.is_none() && !salvage.contains(index));
+            in_doubt.extend(appended.filter_map(|(_, entry)| Some((entry.op.id, entry.op.body.bytes()?.clone()))));
         }
         if let Some(writing) = pipeline.writing {
             self.asked.take(writing.ticket);
@@ -633,7 +658,6 @@ impl Replica {
             state.known_tail = state.known_tail.max(log.tail());
         }
         state.state = State::Failed;
-        state.mending.failed();
         let (base, cap) = self.config.retry;
         let backoff = state.backoff.get_or_insert_with(|| Box::new(Backoff::new(base, cap)));
         let wait = backoff.fail(&mut self.rng);

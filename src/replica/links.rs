@@ -43,7 +43,14 @@ pub(super) struct Attached {
     reopened: u32,
     /// The cursor as it is stored.
     pub(super) stored: Option<Cursor>,
+    /// What the peer holds of our ops is being compared with what they are: nothing is sent before, lest ops of one
+    /// history are taken for those of another. What was to be sent meanwhile.
+    checking: Option<Postponed>,
 }
+
+/// A session wants entries from a position on, of a certain cost.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+struct Postponed(Option<(u64, u64)>);
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Stage {
@@ -63,7 +70,7 @@ const THOROUGH_MAX: u32 = 2;
 impl Attached {
     fn new(grant: Access) -> Self {
         let (thorough, forget_cursor) = (false, false);
-        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None }
+        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None, checking: None }
     }
 }
 
@@ -392,6 +399,7 @@ impl Replica {
         let number = state.number;
         attached.stage = Stage::Open(number);
         attached.stored = cursor;
+        attached.checking = None;
         let forget = core::mem::take(&mut attached.forget_cursor) || attached.thorough;
         let opening = Opening {
             number,
@@ -552,9 +560,11 @@ impl Replica {
             self.renew();
         } else if own.seq == held.seq {
             if own.chain != held.chain {
-                self.forked(link, document, [me].into());
+                self.check_begins(link, &document);
+                self.found_fork(link, &document);
             }
         } else if own.seq > 0 {
+            self.check_begins(link, &document);
             let ids = [OpId { author: me, seq: own.seq }].into();
             self.request(Asked::Own(document.clone(), link, own), Request::Chains { document, ids });
         }
@@ -570,8 +580,34 @@ impl Replica {
         let differs = chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain));
         let open = self.links.get(&link).is_some_and(|state| state.number(document).is_some());
         if differs && open {
-            self.forked(link, document.clone(), [self.identity.replica].into());
+            return self.found_fork(link, document);
         }
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        let postponed = attached.and_then(|attached| attached.checking.take());
+        let number = self.links.get(&link).and_then(|state| state.number(document));
+        if let (Some(Postponed(Some((from, max_cost)))), Some(number)) = (postponed, number) {
+            self.load(link, number, from, max_cost);
+        }
+    }
+
+    /// Whether entries are not to be read for a session yet; then they will be.
+    pub(super) fn postpones(&mut self, link: LinkId, document: &DocumentId, from: u64, max_cost: u64) -> bool {
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        let Some(Postponed(postponed)) = attached.and_then(|attached| attached.checking.as_mut()) else { return false };
+        *postponed = Some((from, max_cost));
+        true
+    }
+
+    fn check_begins(&mut self, link: LinkId, document: &DocumentId) {
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        attached.into_iter().for_each(|attached| attached.checking = Some(Postponed(None)));
+    }
+
+    /// Our own history differs from what the peer of `link` holds of it. The peer can't know yet; the session says when
+    /// it does.
+    fn found_fork(&mut self, link: LinkId, document: &DocumentId) {
+        let authors = Vec::from([self.identity.replica]);
+        self.session_input_for(document, link, |number| session::Input::Forked { number, authors });
     }
 
     /// All sessions end, to be connected again.

@@ -24,6 +24,7 @@ use crate::digest::state_digest;
 use crate::heads::Heads;
 use crate::machine::Machine;
 use crate::op::{DocumentId, Op, ReplicaId};
+use crate::retry::Backoff;
 use crate::rng::Rng;
 use crate::session::{self, Ending, Transport};
 use crate::storage::{Batch, Identity, Reply, Request};
@@ -465,6 +466,8 @@ pub struct Stats {
 pub struct Replica {
     config: Config,
     identity: Identity,
+    /// When the identity is written again that could not be.
+    identity_retry: Backoff,
     opens: Arc<crate::timeline::Opens>,
     rng: Rng,
     now: Instant,
@@ -496,7 +499,16 @@ pub struct Replica {
 enum Alarm {
     Session(LinkId),
     Contest(LinkId),
+    Identity,
     Document(DocumentId),
+}
+
+/// A place in a log, as long as the document has this number.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Reading {
+    document: DocumentId,
+    number: u32,
+    from: u64,
 }
 
 /// What a ticket stands for.
@@ -506,7 +518,7 @@ enum Asked {
     Load(DocumentId),
     Cursor(DocumentId, LinkId),
     /// The sessions that wait for these entries.
-    Read(DocumentId, u64, Vec<LinkId>),
+    Read(Reading, Vec<LinkId>),
     Compare(DocumentId, LinkId),
     /// Whether a peer's head of our ops is in our history.
     Own(DocumentId, LinkId, crate::heads::Head),
@@ -523,8 +535,10 @@ impl Replica {
     /// [`Storage::open`](crate::storage::Storage::open)). `entropy` must come from the system: ids are drawn from it
     /// that no other replica, and no copy of this one, may draw.
     pub fn new(config: Config, identity: Identity, entropy: [u8; 32]) -> Self {
+        let (base, cap) = config.retry;
         Self {
             config,
+            identity_retry: Backoff::new(base, cap),
             opens: Arc::new(identity.opens.clone()),
             identity,
             rng: Rng::from_entropy(entropy),
@@ -626,13 +640,14 @@ impl Replica {
             self.start_reads();
         }
         match (asked, reply) {
-            (Asked::Identity, Ok(_)) => {}
-            (Asked::Identity, Err(_)) => self.write_identity(),
+            (Asked::Identity, Ok(_)) => self.identity_retry.reset(),
+            (Asked::Identity, Err(_)) => {
+                let wait = self.identity_retry.fail(&mut self.rng);
+                self.alarms.insert((self.now + wait, Alarm::Identity));
+            }
             (Asked::Load(document), Ok(Reply::Document(stored))) => self.loaded(&document, stored),
             (Asked::Cursor(document, link), Ok(Reply::Cursor(cursor))) => self.attach_with(&document, link, cursor),
-            (Asked::Read(document, from, links), Ok(Reply::Entries(entries))) => {
-                self.read_done(&document, from, links, entries);
-            }
+            (Asked::Read(reading, links), Ok(Reply::Entries(entries))) => self.read_done(&reading, links, entries),
             (Asked::Compare(document, link), Ok(Reply::Compared(comparison))) => {
                 self.session_input_for(&document, link, |number| session::Input::Compared { number, comparison });
             }
@@ -680,6 +695,7 @@ impl Replica {
                     self.session_input(link, session::Input::Timer);
                 }
                 Alarm::Contest(link) => self.contest_over(link),
+                Alarm::Identity => self.write_identity(),
                 Alarm::Document(document) => self.on_document_alarm(&document),
             }
             self.settle();
@@ -733,7 +749,7 @@ impl Asked {
         match self {
             Self::Load(document)
             | Self::Cursor(document, _)
-            | Self::Read(document, ..)
+            | Self::Read(Reading { document, .. }, _)
             | Self::Compare(document, _)
             | Self::Own(document, ..)
             | Self::Write(document)

@@ -11,7 +11,7 @@ use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
 use super::{By, Event, Misuse, Opening, Output, Session};
 use crate::codes::Code;
-use crate::heads::Heads;
+use crate::heads::{Head, Heads};
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
 use crate::time::Instant;
@@ -44,8 +44,12 @@ pub(super) struct Document {
     pub(super) in_step: Option<(u64, u64, u64)>,
     /// What the peer does with the document.
     pub(super) peer_access: Access,
-    /// A fork was reported: the digests differ until it is mended.
+    /// A fork was found, here or there: the digests differ until it is mended.
     pub(super) forked: bool,
+    /// The peer's word of it is here, and the host was told: whatever the host does about it, both ends know.
+    fork_told: bool,
+    /// The authors that were found here.
+    forks: Vec<ReplicaId>,
 }
 
 /// How it went with telling the peer that both are in step.
@@ -211,6 +215,8 @@ impl Session {
             in_step: None,
             peer_access: Access::Write,
             forked: false,
+            fork_told: false,
+            forks: Vec::new(),
         };
         self.numbers.insert(document.id.clone(), number);
         self.documents.insert(number, Box::new(document));
@@ -624,18 +630,39 @@ impl Session {
             return Ok(()); // closed meanwhile
         }
         let comparing = document.resuming.as_deref_mut().and_then(|resuming| resuming.comparing.take());
-        document.sending.filter = Some(comparing.ok_or(Misuse::NotAsked)?);
+        let mut filter = comparing.ok_or(Misuse::NotAsked)?;
+        for author in &comparison.forks {
+            // Ops of one history must not be taken for the next ones of the other.
+            let chain = filter.get(*author).chain;
+            Arc::make_mut(&mut filter).set(*author, Head { seq: u64::MAX, chain });
+        }
+        document.sending.filter = Some(filter);
         if !comparison.forks.is_empty() {
-            let mut authors = Vec::new();
-            for author in comparison.forks.iter().take(FORKS_MAX) {
-                authors.extend_from_slice(&author.0);
-            }
-            document.forked = true;
-            self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
-            self.event(Event::Forked { number, authors: comparison.forks });
+            self.tell_fork(number, &comparison.forks);
         }
         self.start_sending(number, comparison.from, true);
         Ok(())
+    }
+
+    /// The host found a fork before any heads were exchanged.
+    pub(super) fn host_found_fork(&mut self, number: u32, authors: &[ReplicaId]) -> Result<(), Misuse> {
+        let document = self.documents.get(&number).ok_or(Misuse::NotOpen(number))?;
+        if document.is_open() && !authors.is_empty() {
+            self.tell_fork(number, authors);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer of a fork, once. Its answer is the same message: the host hears of the fork when it is here, for
+    /// the host may end the session then.
+    fn tell_fork(&mut self, number: u32, forked: &[ReplicaId]) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        if core::mem::replace(&mut document.forked, true) {
+            return;
+        }
+        document.forks = forked.iter().take(FORKS_MAX).copied().collect();
+        let authors: Vec<_> = document.forks.iter().flat_map(|author| author.0).collect();
+        self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
     }
 
     fn on_fork(&mut self, fork: &Fork) -> Result<(), Malformed> {
@@ -646,8 +673,13 @@ impl Session {
             return Err(Malformed::Control);
         }
         let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));
-        let authors = ids.chunks_exact(16).map(author).collect();
-        if !core::mem::replace(&mut document.forked, true) {
+        let mut authors: Vec<_> = ids.chunks_exact(16).map(author).collect();
+        if !core::mem::replace(&mut document.fork_told, true) {
+            self.tell_fork(number, &authors);
+            let found = self.documents.get_mut(&number).map(|document| core::mem::take(&mut document.forks));
+            authors.extend(found.unwrap_or_default());
+            authors.sort_unstable();
+            authors.dedup();
             self.event(Event::Forked { number, authors });
         }
         Ok(())

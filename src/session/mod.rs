@@ -225,6 +225,14 @@ pub enum Input {
         /// What the heads said.
         comparison: Comparison,
     },
+    /// The host found that authors have different histories at both ends. [`Event::Forked`] follows when the peer
+    /// knows it too.
+    Forked {
+        /// The document.
+        number: u32,
+        /// The authors.
+        authors: Vec<ReplicaId>,
+    },
     /// The host ends the session.
     Goodbye {
         /// Why.
@@ -681,6 +689,7 @@ impl Machine for Session {
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,
             Input::Compared { number, comparison } => self.compared(number, comparison)?,
+            Input::Forked { number, authors } => self.host_found_fork(number, &authors)?,
             Input::Goodbye { code, reason, retry_after } => {
                 self.finish(Ending { code, reason, retry_after, by: By::Us });
             }
