@@ -213,6 +213,14 @@ impl Sending {
             };
             let stop = chunk.to().min(if end.offset > 0 { end.position + 1 } else { end.position });
             let entry_at = |position: u64| &chunk.entries[(position - chunk.from) as usize];
+            let entry = entry_at(position);
+            let len = entry.op.body.bytes().map_or(0, |body| body.len());
+            if at.offset > 0 && (at.offset as usize >= len || self.omits(position, entry)) {
+                // The peer says that it has a part of an op that never went in parts.
+                self.staged = Some(chunk);
+                self.round_down();
+                continue;
+            }
             while position < stop && self.omits(position, entry_at(position)) {
                 position += 1;
             }
@@ -341,6 +349,15 @@ impl Sending {
         } else if let Some(recovery) = &mut self.recovery {
             recovery.next = recovery.next.max(end);
             recovery.allowed = recovery.allowed.saturating_sub(1);
+        }
+    }
+
+    /// What goes next begins where its op does.
+    fn round_down(&mut self) {
+        match (self.resend.front_mut(), &mut self.recovery) {
+            (Some((from, _)), _) => from.offset = 0,
+            (None, Some(recovery)) => recovery.next.offset = 0,
+            (None, None) => self.sent.offset = 0,
         }
     }
 

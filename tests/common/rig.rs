@@ -9,6 +9,7 @@ use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, R
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
 use antiphon::storage::{Continuity, Reply, Request, Storage, Transaction};
+use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
 use antiphon_memory::{Disk, MemoryStorage};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub struct End {
     /// Documents whose requests are not answered.
     pub stalled: BTreeSet<DocumentId>,
     pub answers: Option<Answers>,
+    /// What peers may do, where the host is asked.
+    pub grants: Access,
     /// Cost of the entries of the largest read that was answered.
     pub read_cost_max: u64,
     storage: MemoryStorage,
@@ -82,6 +85,7 @@ impl Rig {
             events: Vec::new(),
             stalled: BTreeSet::new(),
             answers: None,
+            grants: Access::Write,
             read_cost_max: 0,
             storage,
             requests: VecDeque::new(),
@@ -176,7 +180,10 @@ impl Rig {
                 }
                 Output::Disconnect { link, .. } => self.wires[link.0 as usize].up = false,
                 Output::Storage { ticket, request } => self.ends[end].requests.push_back((ticket, request)),
-                Output::Ask { .. } => panic!("nothing is asked here"),
+                Output::Ask { ticket, .. } => {
+                    let answer = Ok(self.ends[end].grants);
+                    self.ends[end].replica.handle(self.now, Input::Answer { ticket, answer }).expect("it was asked");
+                }
                 Output::Event(event) => self.ends[end].events.push(event),
             }
         }
@@ -280,6 +287,11 @@ impl Rig {
 
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(duration, &mut |_| {}, |_| false);
+    }
+
+    /// Makes what an end has written survive a loss of power, so that its disk need not remember how to take it back.
+    pub fn sync(&mut self, end: usize) {
+        self.ends[end].storage.sync().expect("the disk works");
     }
 
     /// The position after the last entry of a document, as a disk holds it.
