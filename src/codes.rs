@@ -85,12 +85,12 @@ codes! {
     68 STORAGE_FAILED Sender Later "The storage of the end that states it failed; it opens the document again when it works";
     69 MISMATCH Nobody Now "Both are at their tails, but the digests of the heads differ; it is opened again with heads";
     70 AUTHOR_GAP Peer Now "An op came before its author's earlier ones; it is opened again with heads";
-    71 TAIL_LOST Sender Now "A cursor lies beyond the log's tail; the document is opened again with a new timeline";
+    71 TAIL_LOST Nobody Now "A cursor lies beyond the log's tail; the document is opened again with a new timeline";
     72 RESET Nobody Now "The log is rebuilt from the authority; the document is opened again with a new timeline";
     73 BELOW_HORIZON Nobody Never "What the peer lacks exists only in a snapshot that it can't be sent";
     74 READ_ONLY Peer Never "Changes came from a peer that may only read";
     75 DAMAGED Nobody Never "The digests of the heads differ again and again, but the heads show no fork";
-    76 EVICTED Nobody Later "The document was idle for long and is no longer held in memory";
+    76 OP_TOO_LARGE Nobody Never "An op is larger than the peer takes";
 }
 
 impl Code {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::digest::{BodyHash, Chain};
-use crate::op::{OpId, ReplicaId};
+use crate::op::{Entry, OpId, ReplicaId};
 
 /// How far one author's ops are held, and the chain there.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -96,6 +96,18 @@ impl Heads {
             digest = digest.wrapping_add(weight(author, head));
         }
         self.digest = digest;
+    }
+
+    /// Moves the heads of the authors of `entries`, each of which is its author's next, to the last of them.
+    pub fn extend<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) {
+        let mut entries = entries.into_iter().peekable();
+        while let Some(entry) = entries.next() {
+            let author = entry.op.id.author;
+            // Ops of one author mostly stand together: the last of them says it all.
+            if entries.peek().is_none_or(|next| next.op.id.author != author) {
+                self.set(author, Head { seq: entry.op.id.seq, chain: entry.chain });
+            }
+        }
     }
 
     /// One hash over all heads. Equal heads have equal digests; the digest of no heads is 0.

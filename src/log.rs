@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::heads::{Head, Heads, Judgement};
+use crate::heads::{Heads, Judgement};
 use crate::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
 use crate::timeline::{History, Opens, TimelineRecord};
 
@@ -111,17 +111,20 @@ impl Log {
         let judgement = head.judge(op.id.seq);
         if judgement == Judgement::Next {
             let chain = head.then(op.body.hash()).chain;
-            self.push(Entry { op, chain, origin });
+            self.extend(&[Entry { op, chain, origin }]);
         }
         judgement
     }
 
-    /// Appends an entry that is its author's next; it, and the current timeline, are durable.
-    pub fn push(&mut self, entry: Entry) {
+    /// Appends entries, each its author's next; they, and the current timeline, are durable.
+    pub fn extend(&mut self, entries: &[Entry]) {
+        if entries.is_empty() {
+            return;
+        }
         self.history.recorded();
-        Arc::make_mut(&mut self.heads).set(entry.op.id.author, Head { seq: entry.op.id.seq, chain: entry.chain });
-        self.cost += entry.op.cost();
-        self.entries.push_back(entry);
+        Arc::make_mut(&mut self.heads).extend(entries);
+        self.cost += entries.iter().map(|entry| entry.op.cost()).sum::<u64>();
+        self.entries.extend(entries.iter().cloned());
     }
 
     /// Gives the document a timeline of its own from the tail on.

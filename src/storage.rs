@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Chain;
-use crate::heads::{Head, Heads};
+use crate::heads::Heads;
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
 use crate::rng::Rng;
@@ -35,7 +35,17 @@ pub enum Continuity {
     Broken,
 }
 
+/// How many of its former incarnations a replica remembers.
+const FORMER_MAX: usize = 64;
+
 impl Identity {
+    /// Gives the replica a new id. What was authored under the old one stays what it is.
+    pub fn renew(&mut self, replica: ReplicaId) {
+        self.former.push(core::mem::replace(&mut self.replica, replica));
+        let excess = self.former.len().saturating_sub(FORMER_MAX);
+        self.former.drain(..excess);
+    }
+
     /// The identity for the next open: a new timeline in any case, a new replica id unless continuity is proven.
     ///
     /// `entropy` must come from the system, not from anything stored: what was copied must not draw the same ids.
@@ -47,7 +57,7 @@ impl Identity {
             Some(mut identity) => {
                 identity.opens.reopen(timeline);
                 if continuity == Continuity::Broken {
-                    identity.former.push(core::mem::replace(&mut identity.replica, replica));
+                    identity.renew(replica);
                 }
                 identity
             }
@@ -298,9 +308,7 @@ pub trait Storage {
 impl StoredDocument {
     /// The state after `batch`. Every storage that keeps the state next to the entries derives it so.
     pub fn append(&mut self, batch: &Batch) {
-        for entry in &batch.entries {
-            self.heads.set(entry.op.id.author, Head { seq: entry.op.id.seq, chain: entry.chain });
-        }
+        self.heads.extend(&batch.entries);
         self.tail = batch.tail();
         self.timelines.extend(batch.timeline);
         let excess = self.timelines.len().saturating_sub(TIMELINES_MAX);

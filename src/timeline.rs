@@ -12,9 +12,28 @@ pub const TIMELINES_MAX: usize = 64;
 
 /// The times that a replica was opened. Each open, clean or not, draws a timeline; they are counted from 1.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "StoredOpens")]
 pub struct Opens {
     count: u64,
     timelines: Vec<Timeline>,
+}
+
+/// [`Opens`] as they were stored, perhaps damaged since.
+#[derive(Deserialize)]
+struct StoredOpens {
+    count: u64,
+    timelines: Vec<Timeline>,
+}
+
+impl TryFrom<StoredOpens> for Opens {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredOpens) -> Result<Self, Self::Error> {
+        let StoredOpens { count, timelines } = stored;
+        let kept = timelines.len() as u64;
+        let plausible = kept == count.min(TIMELINES_MAX as u64) && kept > 0;
+        if plausible { Ok(Self { count, timelines }) } else { Err("the number of timelines is not that of the opens") }
+    }
 }
 
 impl Opens {
@@ -147,8 +166,11 @@ impl History {
             return Some(self.records.get(index + 1).map_or(current.begins, |next| next.begins));
         }
         let open = self.number(timeline)?;
-        let next = self.records.iter().find(|record| record.open >= open);
-        Some(next.map_or(current.begins, |next| next.begins))
+        let next = self.records.iter().position(|record| record.open >= open);
+        if next == Some(0) && self.records.len() == TIMELINES_MAX {
+            return None; // the record that ended it may be one of those that were dropped
+        }
+        Some(next.map_or(current.begins, |index| self.records[index].begins))
     }
 
     /// The number of the open that drew `timeline`, unless a reset has put it out of mind.

@@ -1,17 +1,18 @@
 //! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Alarm, Asked, Event, LinkId, Misuse, Options, Replica, Ticket};
+use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Reading, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
-use crate::log::Log;
+use crate::log::{Author, Log};
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
 use crate::session;
@@ -31,14 +32,14 @@ pub(super) struct Document {
     state: State,
     /// How the app opened it; `None`: only peers have it open.
     wanted: Option<Options>,
-    options: Options,
     pipeline: Pipeline,
     /// Bodies that wait until the document is loaded, and their cost.
-    waiting: VecDeque<Bytes>,
+    waiting: Vec<Bytes>,
     waiting_cost: u64,
-    /// After a failure: own bodies that were on their way, by seq.
-    in_doubt: Option<BTreeMap<u64, Bytes>>,
-    backoff: Backoff,
+    /// After a failure: own bodies that were on their way.
+    in_doubt: Option<Vec<(OpId, Bytes)>>,
+    /// How often the storage failed, since it last worked.
+    backoff: Option<Box<Backoff>>,
     /// Where the log ended when it was last in memory.
     known_tail: u64,
     alarm: Option<Instant>,
@@ -58,25 +59,40 @@ enum State {
 /// What is on its way into the log.
 #[derive(Clone, Debug, Default, Hash)]
 struct Pipeline {
-    /// The heads of authors of whom entries are on their way.
+    /// The heads of authors of whom entries are on their way, or were: then they are durable and the same.
     ahead: BTreeMap<ReplicaId, Head>,
     entries: Vec<Entry>,
     cost: u64,
-    cursors: BTreeMap<ReplicaId, Cursor>,
-    /// How far the peers' logs will be held, by session.
-    held: BTreeMap<LinkId, u64>,
+    /// How far the peers' logs will be held, in the order in which that was learnt.
+    cursors: Vec<(ReplicaId, Cursor)>,
+    /// The same, by session.
+    held: Vec<(LinkId, u64)>,
     salvaged: Option<u64>,
+    /// Which of the entries were put aside by a reset: they are still there until they are durable here.
+    salvage: Range<usize>,
     /// What is being written: nothing more until that is done.
-    writing: Option<Writing>,
+    writing: Option<Box<Writing>>,
 }
 
 #[derive(Clone, Debug, Hash)]
 struct Writing {
     ticket: Ticket,
     batch: Arc<Batch>,
-    held: BTreeMap<LinkId, u64>,
+    held: Vec<(LinkId, u64)>,
+    /// Which of the entries were put aside by a reset.
+    salvage: Range<usize>,
     deadline: Instant,
     cost: u64,
+}
+
+/// The last of what was said of each, in order.
+fn newest<K: Copy + Ord, V>(mut said: Vec<(K, V)>) -> Vec<(K, V)> {
+    if said.len() > 1 {
+        said.reverse();
+        said.sort_by_key(|(key, _)| *key);
+        said.dedup_by_key(|(key, _)| *key);
+    }
+    said
 }
 
 impl Pipeline {
@@ -89,26 +105,40 @@ impl Pipeline {
     }
 
     fn push(&mut self, op: Op, head: Head, origin: Option<Timeline>) {
+        let author = op.id.author;
+        let head = self.push_run(op, head, origin);
+        self.ahead.insert(author, head);
+    }
+
+    /// The same without noting the author's new head, which it returns.
+    fn push_run(&mut self, op: Op, head: Head, origin: Option<Timeline>) -> Head {
         let head = head.then(op.body.hash());
-        self.ahead.insert(op.id.author, head);
         self.cost += op.cost();
         self.entries.push(Entry { op, chain: head.chain, origin });
+        head
+    }
+
+    /// If nothing is on its way, the heads of the log are the truth. A few are kept all the same: they will be needed.
+    fn settle(&mut self) {
+        const AUTHORS_KEPT: usize = 16;
+        if self.ahead.len() > AUTHORS_KEPT && self.is_idle() {
+            self.ahead = BTreeMap::new();
+        }
     }
 }
 
 impl Document {
-    fn new(number: u32, retry: (core::time::Duration, core::time::Duration)) -> Self {
+    fn new(number: u32) -> Self {
         Self {
             number,
             links: BTreeSet::new(),
             state: State::Loading,
             wanted: None,
-            options: Options::default(),
             pipeline: Pipeline::default(),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             waiting_cost: 0,
             in_doubt: None,
-            backoff: Backoff::new(retry.0, retry.1),
+            backoff: None,
             known_tail: 0,
             alarm: None,
             mending: super::reset::Mending::default(),
@@ -140,7 +170,9 @@ impl Document {
     }
 
     pub(super) fn options(&self) -> &Options {
-        self.wanted.as_ref().unwrap_or(&self.options)
+        const UNWANTED: Options =
+            Options { access: Access::Write, schema: None, authority: Authority::Nobody, salvage: Salvage::Append };
+        self.wanted.as_ref().unwrap_or(&UNWANTED)
     }
 
     /// The author's head with what is on its way.
@@ -156,15 +188,25 @@ impl Document {
     }
 
     fn push_bodies(&mut self, me: ReplicaId, bodies: impl IntoIterator<Item = Bytes>) {
+        let mut head = self.taken_head(me);
         for body in bodies {
-            let id = OpId { author: me, seq: self.taken_head(me).seq + 1 };
-            self.push_own(Op { id, body: Body::Bytes(body) });
+            let id = OpId { author: me, seq: head.seq + 1 };
+            head = self.pipeline.push_run(Op { id, body: Body::Bytes(body) }, head, None);
         }
+        self.pipeline.ahead.insert(me, head);
     }
 
-    /// What a reset put aside is dealt with below `place`, with what is on its way.
-    pub(super) fn salvaged_to(&mut self, place: u64) {
+    /// Puts ops on their way that a reset had put aside: all of it below `place` is dealt with by them.
+    pub(super) fn push_salvage(&mut self, ops: Vec<Op>, place: u64) {
+        let from = self.pipeline.entries.len();
+        ops.into_iter().for_each(|op| self.push_own(op));
+        self.pipeline.salvage = from..self.pipeline.entries.len();
         self.pipeline.salvaged = Some(place);
+    }
+
+    /// Whether something is on its way into the log.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.pipeline.is_idle()
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -187,14 +229,16 @@ impl Document {
         }
     }
 
-    /// Takes back what is not yet being written: own bodies wait, what peers sent will come again.
+    /// Takes back what is not yet being written: own bodies wait, what peers sent will come again, what was salvaged is
+    /// still put aside.
     pub(super) fn withdraw(&mut self, me: ReplicaId) {
-        let Pipeline { entries, writing, .. } = core::mem::take(&mut self.pipeline);
+        let Pipeline { entries, writing, salvage, .. } = core::mem::take(&mut self.pipeline);
         self.pipeline.writing = writing;
-        let own = entries.into_iter().filter(|entry| entry.op.id.author == me && entry.origin.is_none());
+        let appended = (0..).zip(entries).filter(|(index, _)| !salvage.contains(index)).map(|(_, entry)| entry);
+        let own = appended.filter(|entry| entry.op.id.author == me && entry.origin.is_none());
         for body in own.filter_map(|entry| entry.op.body.bytes().cloned()) {
             self.waiting_cost += body.len() as u64 + OP_OVERHEAD;
-            self.waiting.push_back(body);
+            self.waiting.push(body);
         }
     }
 
@@ -206,9 +250,9 @@ impl Document {
 
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
-        self.pipeline.held.remove(&link);
+        self.pipeline.held.retain(|(other, _)| *other != link);
         if let Some(writing) = &mut self.pipeline.writing {
-            writing.held.remove(&link);
+            writing.held.retain(|(other, _)| *other != link);
         }
     }
 
@@ -275,7 +319,7 @@ impl Replica {
     pub(super) fn take_up(&mut self, document: &DocumentId) {
         if !self.documents.contains_key(document) {
             let number = self.number(document);
-            self.documents.insert(document.clone(), Box::new(Document::new(number, self.config.retry)));
+            self.documents.insert(document.clone(), Box::new(Document::new(number)));
             self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
         }
     }
@@ -310,24 +354,25 @@ impl Replica {
         let opens = self.opens.clone();
         let Some(state) = self.documents.get_mut(document) else { return };
         let StoredDocument { heads, timelines, forgotten, horizon, tail, aside } = stored;
+        state.mending.loaded(aside, &timelines);
         let history = History::load(opens, timelines, forgotten, tail);
         let mut log = Log::load(history, heads, horizon, tail);
         if tail < state.known_tail {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         state.known_tail = tail;
-        state.backoff.reset();
-        let seq = log.heads().get(me).seq;
-        let opened = Event::Opened { document: document.clone(), heads: log.heads().clone(), tail };
+        let held = log.heads().clone();
+        let seq = held.get(me).seq;
+        let opened = Event::Opened { document: document.clone(), heads: held.clone(), tail };
         state.state = State::Ready(Box::new(log));
-        state.mending.loaded(aside);
         let wanted = state.is_wanted();
         if let Some(in_doubt) = state.in_doubt.take() {
-            let lost = in_doubt.into_iter().filter(|(lost, _)| *lost > seq).map(|(_, body)| body).collect();
+            let lost = in_doubt.into_iter().filter(|(id, _)| !held.covers(*id)).map(|(_, body)| body).collect();
             self.event(Event::Recovered { document: document.clone(), seq, lost });
         } else if wanted {
             self.event(opened);
         }
+        self.reset_when_quiet(document);
         self.append_waiting(document);
         self.attach_waiting(document);
         self.idle_check(document);
@@ -355,23 +400,47 @@ impl Replica {
         if state.number != number || state.log().is_none() {
             return;
         }
+        // Ops of one author mostly stand together: their head is looked up and noted once.
+        let mut run: Option<(ReplicaId, Head)> = None;
+        let mut gap = false;
         for op in ops {
-            let head = state.taken_head(op.id.author);
-            match head.judge(op.id.seq) {
-                Judgement::Next => state.pipeline.push(op, head, Some(origin)),
-                Judgement::Duplicate => self.stats.duplicates += 1,
-                Judgement::Gap => return self.author_gap(link, &document, number),
-            }
+            let author = op.id.author;
+            let head = match run {
+                Some((other, head)) if other == author => head,
+                before => {
+                    state.pipeline.ahead.extend(before);
+                    state.taken_head(author)
+                }
+            };
+            let head = match head.judge(op.id.seq) {
+                Judgement::Next => state.pipeline.push_run(op, head, Some(origin)),
+                Judgement::Duplicate => {
+                    self.stats.duplicates += 1;
+                    head
+                }
+                Judgement::Gap => {
+                    gap = true;
+                    break;
+                }
+            };
+            run = Some((author, head));
         }
-        state.pipeline.held.insert(link, to);
-        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        state.pipeline.ahead.extend(run);
+        if gap {
+            self.author_gap(link, &document, number);
+            return self.write(&document);
+        }
+        state.pipeline.held.push((link, to));
+        state.pipeline.cursors.push((peer, Cursor { timeline: origin, position: to }));
         self.write(&document);
     }
 
     /// Writes how far a peer's log is held, with whatever is written next.
     pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
         let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
-        state.pipeline.cursors.entry(peer).or_insert(cursor);
+        if state.pipeline.cursors.iter().all(|(other, _)| *other != peer) {
+            state.pipeline.cursors.push((peer, cursor));
+        }
         self.write(document);
     }
 
@@ -391,14 +460,16 @@ impl Replica {
             position,
             timeline: unrecorded.filter(|_| !entries.is_empty()),
             entries,
-            cursors: core::mem::take(&mut pipeline.cursors).into_iter().collect(),
+            cursors: newest(core::mem::take(&mut pipeline.cursors)),
             salvaged: pipeline.salvaged.take(),
         });
-        let (held, cost) = (core::mem::take(&mut pipeline.held), core::mem::take(&mut pipeline.cost));
+        let held = newest(core::mem::take(&mut pipeline.held));
+        let cost = core::mem::take(&mut pipeline.cost);
+        let salvage = core::mem::take(&mut pipeline.salvage);
         let request = Request::Write(Transaction::Append(batch.clone()));
         let ticket = self.request(Asked::Write(document.clone()), request);
         if let Some(state) = self.documents.get_mut(document) {
-            state.pipeline.writing = Some(Writing { ticket, batch, held, deadline, cost });
+            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, salvage, deadline, cost }));
         }
         self.set_document_alarm(document, deadline);
     }
@@ -407,26 +478,25 @@ impl Replica {
     pub(super) fn written(&mut self, document: &DocumentId) {
         let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
-        let Some(Writing { batch, held, .. }) = state.pipeline.writing.take() else { return };
+        let Some(writing) = state.pipeline.writing.take() else { return };
+        let Writing { batch, held, salvage, .. } = *writing;
         let number = state.number;
         let mut own = None;
-        let mut foreign = false;
+        let mut foreign = !salvage.is_empty(); // they stood elsewhere when the app heard of them
         let pipeline = &mut state.pipeline;
         let State::Ready(log) = &mut state.state else { return };
-        for (index, entry) in batch.entries.iter().enumerate() {
-            let OpId { author, seq } = entry.op.id;
-            if pipeline.ahead.get(&author).is_some_and(|head| head.seq == seq) {
-                pipeline.ahead.remove(&author);
-            }
+        for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
             match entry.origin {
                 Some(_) => foreign = true,
-                None if author == me => own = Some((seq, batch.position + index as u64 + 1)),
+                None if entry.op.id.author == me => own = Some((entry.op.id.seq, position)),
                 None => {}
             }
-            log.push(entry.clone());
         }
+        log.extend(&batch.entries);
+        pipeline.settle();
         let (tail, digest) = (log.tail(), log.heads().digest());
         state.known_tail = tail;
+        state.backoff = None; // not before: a disk that is full still lets itself be read
         self.stats.batches += 1;
         self.stats.entries += batch.entries.len() as u64;
         if let Some((seq, position)) = own {
@@ -440,11 +510,13 @@ impl Replica {
         if let Some(place) = batch.salvaged {
             self.salvaged(document, place);
         }
+        self.salvage_on(document);
         self.reset_when_quiet(document);
         self.write(document);
         self.idle_check(document);
     }
 
+    /// Offers what is durable now to every session that has the document open.
     fn fan_out(
         &mut self,
         document: &DocumentId,
@@ -452,15 +524,15 @@ impl Replica {
         batch: &Arc<Batch>,
         tail: u64,
         digest: u64,
-        held: &BTreeMap<LinkId, u64>,
+        held: &[(LinkId, u64)],
     ) {
         let sessions = self.sessions_of(document);
-        let needs_frames = !batch.entries.is_empty() && !sessions.is_empty();
-        let live = if needs_frames { self.pack_live(document, number, batch) } else { None };
+        let live = self.pack_live(document, number, batch, &sessions);
         for (link, _) in sessions {
-            let known =
-                self.links.get(&link).and_then(|state| state.session.held(number)).map_or(0, |held| held.position);
-            let held = held.get(&link).copied().unwrap_or(known).max(known);
+            let Some(session) = self.links.get(&link).map(|state| &state.session) else { continue };
+            let known = session.held(number).map_or(0, |held| held.position);
+            let index = held.binary_search_by_key(&link, |(other, _)| *other);
+            let held = index.map_or(known, |index| known.max(held[index].1));
             if batch.entries.is_empty() && held == known {
                 continue;
             }
@@ -469,23 +541,44 @@ impl Replica {
     }
 
     /// Packs a batch once, for all sessions.
-    fn pack_live(&mut self, document: &DocumentId, number: u32, batch: &Arc<Batch>) -> Option<Arc<[Packed]>> {
+    fn pack_live(
+        &mut self,
+        document: &DocumentId,
+        number: u32,
+        batch: &Arc<Batch>,
+        sessions: &[(LinkId, u32)],
+    ) -> Option<Arc<[Packed]>> {
+        let entries = &batch.entries[..];
+        let origin_of = |entries: &[Entry]| {
+            let origin = entries.first()?.origin;
+            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
+        };
+        let (first, rest) = sessions.split_first()?;
+        let only_reader = rest.is_empty().then(|| self.links.get(&first.0)?.session.taken(number)).flatten();
+        if let (Some(origin), Some(reader)) = (origin_of(entries), only_reader)
+            && origin == reader.timeline
+        {
+            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
+            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
+        }
         let max_bytes = self.config.session.limits.frame as usize;
         let log = self.documents.get_mut(document)?.log_mut()?;
         let begins = log.history().current().begins;
-        let authors: Vec<_> = batch.entries.iter().map(|entry| log.author(entry.op.id.author)).collect();
+        let mut authors = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let known = authors.last().filter(|author: &&Author| author.id == entry.op.id.author).copied();
+            authors.push(known.unwrap_or_else(|| log.author(entry.op.id.author)));
+        }
         let mut packed = Vec::with_capacity(1);
         let mut done = 0;
-        while done < batch.entries.len() {
+        while done < entries.len() {
             let from = batch.position + done as u64;
-            let rest = &batch.entries[done..];
-            let ops = rest.iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
+            let ops = entries[done..].iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
             let Some((mut frame, count)) = pack(number, begins, from, ops, max_bytes, |count| from + count as u64)
             else {
                 break; // an op that goes in parts: every session reads it for itself
             };
-            let origin = rest[0].origin;
-            frame.origin = origin.filter(|_| rest[..count].iter().all(|entry| entry.origin == origin));
+            frame.origin = origin_of(&entries[done..done + count]);
             packed.push(frame);
             done += count;
         }
@@ -506,29 +599,36 @@ impl Replica {
     pub(super) fn load(&mut self, link: LinkId, number: u32, from: u64, max_cost: u64) {
         let read_max = self.config.read_max;
         let Some(document) = self.numbers.get(&number).cloned() else { return };
+        if self.postpones(link, &document, from, max_cost) {
+            return;
+        }
         let Some(log) = self.documents.get_mut(&document).and_then(|state| state.log_mut()) else { return };
         if let Some(chunk) = log.read(from, max_cost.min(read_max)) {
             return self.session_input(link, session::Input::Loaded { number, chunk });
         }
         // Sessions that are at the same place share one read.
+        let reading = Reading { document: document.clone(), number, from };
         for asked in self.asked.values_mut() {
-            if let Asked::Read(other, at, links) = asked
-                && *other == document
-                && *at == from
+            if let Asked::Read(other, links) = asked
+                && *other == reading
             {
                 return links.push(link);
             }
         }
-        let request = Request::Read { document: document.clone(), from, max_cost: read_max };
-        self.request_read(Asked::Read(document, from, [link].into()), request);
+        let request = Request::Read { document, from, max_cost: read_max };
+        self.request_read(Asked::Read(reading, [link].into()), request);
     }
 
-    pub(super) fn read_done(&mut self, document: &DocumentId, from: u64, links: Vec<LinkId>, entries: Vec<Entry>) {
+    pub(super) fn read_done(&mut self, reading: &Reading, links: Vec<LinkId>, entries: Vec<Entry>) {
+        let Reading { document, number, from } = reading;
+        if self.numbers.get(number) != Some(document) {
+            return; // the log was loaded or reset meanwhile: positions may mean something else
+        }
         if entries.is_empty() {
             return self.fail(document, String::from("the storage lacks entries that it was given"));
         }
         let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) else { return };
-        let chunk = log.chunk(from, entries);
+        let chunk = log.chunk(*from, entries);
         for link in links {
             let chunk = chunk.clone();
             self.session_input_for(document, link, |number| session::Input::Loaded { number, chunk });
@@ -539,28 +639,28 @@ impl Replica {
 
     /// The storage failed: what is not durable is dropped, and the truth is read again after a while.
     pub(super) fn fail(&mut self, document: &DocumentId, reason: String) {
-        let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
         if matches!(state.state, State::Failed) {
             return;
         }
         let pipeline = core::mem::take(&mut state.pipeline);
-        let writing = pipeline.writing.as_ref().map(|writing| &writing.batch.entries);
         let in_doubt = state.in_doubt.get_or_insert_default();
-        for entry in writing.into_iter().flatten().chain(&pipeline.entries) {
-            if let (true, None, Body::Bytes(body)) = (entry.op.id.author == me, entry.origin, &entry.op.body) {
-                in_doubt.insert(entry.op.id.seq, body.clone());
-            }
+        let writing = pipeline.writing.as_ref().map(|writing| (&writing.batch.entries, &writing.salvage));
+        for (entries, salvage) in writing.into_iter().chain([(&pipeline.entries, &pipeline.salvage)]) {
+            let appended =
+                (0..).zip(entries).filter(|(index, entry)| entry.origin.is_none() && !salvage.contains(index));
+            in_doubt.extend(appended.filter_map(|(_, entry)| Some((entry.op.id, entry.op.body.bytes()?.clone()))));
         }
         if let Some(writing) = pipeline.writing {
-            self.asked.remove(&writing.ticket);
+            self.asked.take(writing.ticket);
         }
         if let Some(log) = state.log() {
             state.known_tail = state.known_tail.max(log.tail());
         }
         state.state = State::Failed;
-        state.mending.failed();
-        let wait = state.backoff.fail(&mut self.rng);
+        let (base, cap) = self.config.retry;
+        let backoff = state.backoff.get_or_insert_with(|| Box::new(Backoff::new(base, cap)));
+        let wait = backoff.fail(&mut self.rng);
         self.close_on_all(document, Code::STORAGE_FAILED, "the storage failed");
         self.event(Event::Failed { document: document.clone(), reason });
         self.set_document_alarm(document, self.now + wait);

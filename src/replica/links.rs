@@ -25,6 +25,8 @@ pub(super) struct Link {
     /// When it wants to be woken, as it stands among the alarms.
     pub(super) alarm: Option<Instant>,
     pub(super) attached: BTreeMap<DocumentId, Attached>,
+    /// Whether its session may have outputs.
+    busy: bool,
 }
 
 /// A document on a link.
@@ -41,7 +43,14 @@ pub(super) struct Attached {
     reopened: u32,
     /// The cursor as it is stored.
     pub(super) stored: Option<Cursor>,
+    /// What the peer holds of our ops is being compared with what they are: nothing is sent before, lest ops of one
+    /// history are taken for those of another. What was to be sent meanwhile.
+    checking: Option<Postponed>,
 }
+
+/// A session wants entries from a position on, of a certain cost.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+struct Postponed(Option<(u64, u64)>);
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Stage {
@@ -61,7 +70,7 @@ const THOROUGH_MAX: u32 = 2;
 impl Attached {
     fn new(grant: Access) -> Self {
         let (thorough, forget_cursor) = (false, false);
-        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None }
+        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None, checking: None }
     }
 }
 
@@ -96,8 +105,9 @@ impl Replica {
         let session = Session::new(self.now, config, local);
         let (alarm, attached) = (None, BTreeMap::new());
         let full = self.links.len() >= self.config.sessions_max;
-        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached }));
-        self.busy.insert(link);
+        let busy = true;
+        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy }));
+        self.busy.push_back(link);
         if full {
             let reason = String::from("too many sessions");
             self.session_input(link, session::Input::Goodbye { code: Code::OVERLOADED, reason, retry_after: None });
@@ -146,7 +156,9 @@ impl Replica {
         let misuse = state.session.handle(self.now, input);
         // The peer may have closed the document just now; the session's word of it is still to be read.
         debug_assert!(matches!(misuse, Ok(()) | Err(session::Misuse::NotOpen(_))), "{misuse:?}");
-        self.busy.insert(link);
+        if !core::mem::replace(&mut state.busy, true) {
+            self.busy.push_back(link);
+        }
     }
 
     /// An input for the session that has `document` open on `link`, if it still has.
@@ -163,11 +175,12 @@ impl Replica {
 
     /// Deals with what the sessions want, until they want nothing.
     pub(super) fn settle(&mut self) {
-        while let Some(link) = self.busy.pop_first() {
+        while let Some(link) = self.busy.pop_front() {
             while let Some(output) = self.links.get_mut(&link).and_then(|state| state.session.poll()) {
                 self.on_session_output(link, output);
             }
             let Some(state) = self.links.get_mut(&link) else { continue };
+            state.busy = false;
             let deadline = state.session.deadline();
             let before = core::mem::replace(&mut state.alarm, deadline);
             if before != deadline {
@@ -253,7 +266,9 @@ impl Replica {
             } else {
                 if let Some(state) = self.links.get_mut(&older) {
                     state.session.probe();
-                    self.busy.insert(older);
+                    if !core::mem::replace(&mut state.busy, true) {
+                        self.busy.push_back(older);
+                    }
                 }
                 let third = self.contests.insert(older, link);
                 third.into_iter().for_each(|third| {
@@ -384,6 +399,7 @@ impl Replica {
         let number = state.number;
         attached.stage = Stage::Open(number);
         attached.stored = cursor;
+        attached.checking = None;
         let forget = core::mem::take(&mut attached.forget_cursor) || attached.thorough;
         let opening = Opening {
             number,
@@ -416,7 +432,9 @@ impl Replica {
 
     /// The document is no longer to be open on the link.
     fn detach(&mut self, link: LinkId, document: &DocumentId) {
-        self.links.get_mut(&link).into_iter().for_each(|state| drop(state.attached.remove(document)));
+        if let Some(state) = self.links.get_mut(&link) {
+            state.attached.remove(document);
+        }
         if let Some(state) = self.documents.get_mut(document) {
             state.forget_held(link);
             state.links.remove(&link);
@@ -542,9 +560,11 @@ impl Replica {
             self.renew();
         } else if own.seq == held.seq {
             if own.chain != held.chain {
-                self.forked(link, document, [me].into());
+                self.check_begins(link, &document);
+                self.found_fork(link, &document);
             }
         } else if own.seq > 0 {
+            self.check_begins(link, &document);
             let ids = [OpId { author: me, seq: own.seq }].into();
             self.request(Asked::Own(document.clone(), link, own), Request::Chains { document, ids });
         }
@@ -560,8 +580,34 @@ impl Replica {
         let differs = chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain));
         let open = self.links.get(&link).is_some_and(|state| state.number(document).is_some());
         if differs && open {
-            self.forked(link, document.clone(), [self.identity.replica].into());
+            return self.found_fork(link, document);
         }
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        let postponed = attached.and_then(|attached| attached.checking.take());
+        let number = self.links.get(&link).and_then(|state| state.number(document));
+        if let (Some(Postponed(Some((from, max_cost)))), Some(number)) = (postponed, number) {
+            self.load(link, number, from, max_cost);
+        }
+    }
+
+    /// Whether entries are not to be read for a session yet; then they will be.
+    pub(super) fn postpones(&mut self, link: LinkId, document: &DocumentId, from: u64, max_cost: u64) -> bool {
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        let Some(Postponed(postponed)) = attached.and_then(|attached| attached.checking.as_mut()) else { return false };
+        *postponed = Some((from, max_cost));
+        true
+    }
+
+    fn check_begins(&mut self, link: LinkId, document: &DocumentId) {
+        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        attached.into_iter().for_each(|attached| attached.checking = Some(Postponed(None)));
+    }
+
+    /// Our own history differs from what the peer of `link` holds of it. The peer can't know yet; the session says when
+    /// it does.
+    fn found_fork(&mut self, link: LinkId, document: &DocumentId) {
+        let authors = Vec::from([self.identity.replica]);
+        self.session_input_for(document, link, |number| session::Input::Forked { number, authors });
     }
 
     /// All sessions end, to be connected again.

@@ -24,6 +24,7 @@ use crate::digest::state_digest;
 use crate::heads::Heads;
 use crate::machine::Machine;
 use crate::op::{DocumentId, Op, ReplicaId};
+use crate::retry::Backoff;
 use crate::rng::Rng;
 use crate::session::{self, Ending, Transport};
 use crate::storage::{Batch, Identity, Reply, Request};
@@ -332,7 +333,8 @@ pub enum Event {
         /// What was written: all of it, own ops among it in their place.
         batch: Arc<Batch>,
     },
-    /// A peer has moved on in a document.
+    /// A peer has moved on in a document, or turned out to be ahead of 0 when it was opened with it: an
+    /// acknowledgement that was lost with an earlier session is made up for.
     Acknowledged {
         /// Its link.
         link: LinkId,
@@ -464,6 +466,8 @@ pub struct Stats {
 pub struct Replica {
     config: Config,
     identity: Identity,
+    /// When the identity is written again that could not be.
+    identity_retry: Backoff,
     opens: Arc<crate::timeline::Opens>,
     rng: Rng,
     now: Instant,
@@ -482,12 +486,12 @@ pub struct Replica {
     contests: BTreeMap<LinkId, LinkId>,
 
     /// What the storage and the host were asked.
-    asked: BTreeMap<Ticket, Asked>,
+    asked: Tickets,
     /// Reads that wait until fewer are under way.
     reads_waiting: VecDeque<(Ticket, Request)>,
     reads: usize,
     /// Sessions with outputs to be dealt with.
-    busy: BTreeSet<LinkId>,
+    busy: VecDeque<LinkId>,
 }
 
 /// Who wants to be woken.
@@ -495,7 +499,16 @@ pub struct Replica {
 enum Alarm {
     Session(LinkId),
     Contest(LinkId),
+    Identity,
     Document(DocumentId),
+}
+
+/// A place in a log, as long as the document has this number.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Reading {
+    document: DocumentId,
+    number: u32,
+    from: u64,
 }
 
 /// What a ticket stands for.
@@ -505,7 +518,7 @@ enum Asked {
     Load(DocumentId),
     Cursor(DocumentId, LinkId),
     /// The sessions that wait for these entries.
-    Read(DocumentId, u64, Vec<LinkId>),
+    Read(Reading, Vec<LinkId>),
     Compare(DocumentId, LinkId),
     /// Whether a peer's head of our ops is in our history.
     Own(DocumentId, LinkId, crate::heads::Head),
@@ -522,8 +535,10 @@ impl Replica {
     /// [`Storage::open`](crate::storage::Storage::open)). `entropy` must come from the system: ids are drawn from it
     /// that no other replica, and no copy of this one, may draw.
     pub fn new(config: Config, identity: Identity, entropy: [u8; 32]) -> Self {
+        let (base, cap) = config.retry;
         Self {
             config,
+            identity_retry: Backoff::new(base, cap),
             opens: Arc::new(identity.opens.clone()),
             identity,
             rng: Rng::from_entropy(entropy),
@@ -537,10 +552,10 @@ impl Replica {
             links: BTreeMap::new(),
             alarms: BTreeSet::new(),
             contests: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Tickets::default(),
             reads_waiting: VecDeque::new(),
             reads: 0,
-            busy: BTreeSet::new(),
+            busy: VecDeque::new(),
         }
     }
 
@@ -586,7 +601,7 @@ impl Replica {
     fn ticket(&mut self, asked: Asked) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.asked.insert(ticket, asked);
+        self.asked.push(ticket, asked);
         ticket
     }
 
@@ -619,19 +634,20 @@ impl Replica {
 
     fn on_storage(&mut self, ticket: Ticket, reply: Result<Reply, String>) {
         // Late answers, to questions that were given up, are ignored.
-        let Some(asked) = self.asked.remove(&ticket) else { return };
+        let Some(asked) = self.asked.take(ticket) else { return };
         if matches!(asked, Asked::Read(..) | Asked::Compare(..)) {
             self.reads -= 1;
             self.start_reads();
         }
         match (asked, reply) {
-            (Asked::Identity, Ok(_)) => {}
-            (Asked::Identity, Err(_)) => self.write_identity(),
+            (Asked::Identity, Ok(_)) => self.identity_retry.reset(),
+            (Asked::Identity, Err(_)) => {
+                let wait = self.identity_retry.fail(&mut self.rng);
+                self.alarms.insert((self.now + wait, Alarm::Identity));
+            }
             (Asked::Load(document), Ok(Reply::Document(stored))) => self.loaded(&document, stored),
             (Asked::Cursor(document, link), Ok(Reply::Cursor(cursor))) => self.attach_with(&document, link, cursor),
-            (Asked::Read(document, from, links), Ok(Reply::Entries(entries))) => {
-                self.read_done(&document, from, links, entries);
-            }
+            (Asked::Read(reading, links), Ok(Reply::Entries(entries))) => self.read_done(&reading, links, entries),
             (Asked::Compare(document, link), Ok(Reply::Compared(comparison))) => {
                 self.session_input_for(&document, link, |number| session::Input::Compared { number, comparison });
             }
@@ -655,16 +671,16 @@ impl Replica {
     }
 
     fn on_answer(&mut self, ticket: Ticket, answer: Result<Access, (Code, String)>) {
-        match self.asked.remove(&ticket) {
+        if !matches!(self.asked.get(ticket), Some(Asked::Peer(_) | Asked::Document(..))) {
+            return; // late, or a storage's ticket, whose answer is still to come
+        }
+        match self.asked.take(ticket) {
             Some(Asked::Peer(link)) => self.admit(link, answer.map(|_| ())),
             Some(Asked::Document(link, document)) => match answer {
                 Ok(grant) => self.grant(link, &document, grant),
                 Err((code, reason)) => self.deny(link, &document, code, reason),
             },
-            Some(other) => {
-                self.asked.insert(ticket, other); // a storage's ticket: its answer is still to come
-            }
-            None => {}
+            _ => {}
         }
     }
 
@@ -679,10 +695,52 @@ impl Replica {
                     self.session_input(link, session::Input::Timer);
                 }
                 Alarm::Contest(link) => self.contest_over(link),
+                Alarm::Identity => self.write_identity(),
                 Alarm::Document(document) => self.on_document_alarm(&document),
             }
             self.settle();
         }
+    }
+}
+
+/// What is asked and not answered, in the order of the tickets. Most answers come in that order too.
+#[derive(Clone, Debug, Default, Hash)]
+struct Tickets {
+    asked: VecDeque<(Ticket, Option<Asked>)>,
+    answered: usize,
+}
+
+impl Tickets {
+    fn push(&mut self, ticket: Ticket, asked: Asked) {
+        self.asked.push_back((ticket, Some(asked)));
+    }
+
+    fn index(&self, ticket: Ticket) -> Option<usize> {
+        self.asked.binary_search_by_key(&ticket, |(other, _)| *other).ok()
+    }
+
+    fn get(&self, ticket: Ticket) -> Option<&Asked> {
+        self.asked.get(self.index(ticket)?)?.1.as_ref()
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Asked> {
+        let index = self.index(ticket)?;
+        let asked = self.asked[index].1.take()?;
+        self.answered += 1;
+        while let Some((_, None)) = self.asked.front() {
+            self.asked.pop_front();
+            self.answered -= 1;
+        }
+        // A question that is never answered must not keep the places of all that follow.
+        if self.answered > self.asked.len() / 2 {
+            self.asked.retain(|(_, asked)| asked.is_some());
+            self.answered = 0;
+        }
+        Some(asked)
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut Asked> {
+        self.asked.iter_mut().filter_map(|(_, asked)| asked.as_mut())
     }
 }
 
@@ -691,7 +749,7 @@ impl Asked {
         match self {
             Self::Load(document)
             | Self::Cursor(document, _)
-            | Self::Read(document, ..)
+            | Self::Read(Reading { document, .. }, _)
             | Self::Compare(document, _)
             | Self::Own(document, ..)
             | Self::Write(document)

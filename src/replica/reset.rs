@@ -5,12 +5,14 @@
 //! own ops that do not fit are appended under the new id, or handed to the app; what does not fit and is not our own is
 //! handed to the app. How far it got is stored with what it writes, so that a crash in between loses and doubles nothing.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Asked, Authority, Event, LinkId, Misuse, Replica, Salvage};
 use crate::codes::Code;
 use crate::digest::Chain;
+use crate::heads::Head;
 use crate::op::{DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
 use crate::storage::{Request, Transaction};
 use crate::timeline::TimelineRecord;
@@ -21,6 +23,8 @@ pub(super) struct Mending {
     stage: Stage,
     /// What was put aside and is not dealt with, as places in storage.
     aside: Option<(u64, u64)>,
+    /// What was put aside can't be compared with the log before what is on its way is written.
+    waits: bool,
     /// The authority, where the app chose one.
     source: Option<ReplicaId>,
 }
@@ -32,8 +36,8 @@ enum Stage {
     Whole,
     /// A reset waits for the write that is under way.
     Wanted,
-    /// The reset is being written.
-    Resetting,
+    /// The reset is being written, with this timeline.
+    Resetting(Timeline),
     /// The document takes everything from the authority.
     Refetching,
     /// Both are in step: what was put aside is gone through.
@@ -41,19 +45,23 @@ enum Stage {
 }
 
 impl Mending {
-    /// The document was loaded, with these places put aside.
-    pub(super) fn loaded(&mut self, aside: Option<(u64, u64)>) {
-        self.aside = aside;
-        self.stage = if aside.is_some() { Stage::Refetching } else { Stage::Whole };
-    }
-
-    pub(super) fn failed(&mut self) {
-        self.stage = Stage::Whole; // loading tells
+    /// The document was loaded, with these places put aside, and these timelines.
+    pub(super) fn loaded(&mut self, aside: Option<(u64, u64)>, timelines: &[TimelineRecord]) {
+        (self.aside, self.waits) = (aside, false);
+        self.stage = match self.stage {
+            Stage::Wanted => Stage::Wanted,
+            Stage::Resetting(timeline) if timelines.iter().any(|record| record.timeline == timeline) => {
+                Stage::Refetching
+            }
+            Stage::Resetting(_) => Stage::Wanted, // it failed, and was not done
+            Stage::Whole if aside.is_none() => Stage::Whole,
+            Stage::Whole | Stage::Refetching | Stage::Salvaging => Stage::Refetching,
+        };
     }
 
     /// Whether appends may go into the log now.
     pub(super) fn takes_appends(&self) -> bool {
-        !matches!(self.stage, Stage::Wanted | Stage::Resetting)
+        !matches!(self.stage, Stage::Wanted | Stage::Resetting(_))
     }
 
     pub(super) fn is_resetting(&self) -> bool {
@@ -66,7 +74,11 @@ impl Mending {
 
     /// Whether the document may be open with this peer: until both are in step, only with the authority.
     pub(super) fn admits(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
-        self.stage != Stage::Refetching || self.is_source(peer, upstream, authority)
+        match self.stage {
+            Stage::Whole | Stage::Salvaging => true,
+            Stage::Wanted | Stage::Resetting(_) => false,
+            Stage::Refetching => self.is_source(peer, upstream, authority),
+        }
     }
 
     fn is_source(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
@@ -79,9 +91,6 @@ impl Mending {
     }
 }
 
-/// How many of its former ids a replica remembers.
-const FORMER_MAX: usize = 64;
-
 impl Replica {
     // ---------------------------------------------------------------------------------------- identity
 
@@ -89,10 +98,7 @@ impl Replica {
     pub(super) fn renew(&mut self) {
         let before = self.identity.replica;
         let replica = ReplicaId(self.rng.bytes16());
-        self.identity.replica = replica;
-        self.identity.former.push(before);
-        let excess = self.identity.former.len().saturating_sub(FORMER_MAX);
-        self.identity.former.drain(..excess);
+        self.identity.renew(replica);
         // Storage is prefix-consistent: nothing authored under the new id is durable before the id is.
         self.write_identity();
         self.documents.values_mut().for_each(|document| document.reauthor(before, replica));
@@ -124,7 +130,7 @@ impl Replica {
     /// Puts the document's entries aside, to take it anew from its authority.
     pub(super) fn reset(&mut self, document: &DocumentId, source: Option<ReplicaId>) {
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.mending.is_resetting() || state.log().is_none() {
+        if state.mending.is_resetting() {
             return;
         }
         state.mending.source = source;
@@ -138,13 +144,13 @@ impl Replica {
         self.reset_when_quiet(document);
     }
 
-    /// Starts the reset once no write is under way.
+    /// Starts a reset that is wanted, once the document is loaded and no write is under way.
     pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
         let timeline = Timeline::new(self.rng.next_u64());
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.mending.stage == Stage::Wanted && !state.is_writing() {
-            state.mending.stage = Stage::Resetting;
+        if state.mending.stage == Stage::Wanted && state.log().is_some() && !state.is_writing() {
+            state.mending.stage = Stage::Resetting(timeline);
             let timeline = TimelineRecord { open, timeline, begins: 0 };
             let request = Request::Write(Transaction::Reset { document: document.clone(), timeline });
             self.request(Asked::Reset(document.clone()), request);
@@ -192,41 +198,73 @@ impl Replica {
         if entries.is_empty() {
             return self.fail(document, String::from("the storage lacks entries that were put aside"));
         }
-        let ids = entries.iter().map(|entry| entry.op.id).collect();
+        // The chain before an op tells its body from another's where the chains differ.
+        let ids = entries.iter().flat_map(|Entry { op: Op { id, .. }, .. }| [OpId { seq: id.seq - 1, ..*id }, *id]);
+        let ids = ids.collect();
         let request = Request::Chains { document: document.clone(), ids };
         self.request(Asked::AsideChains(document.clone(), entries), request);
     }
 
-    /// Decides what becomes of entries that were put aside. `chains` are those of the new log at the same ids.
+    /// Decides what becomes of entries that were put aside. `chains` are those of the new log, two an entry: before it
+    /// and at it.
     pub(super) fn salvage(&mut self, document: &DocumentId, entries: Vec<Entry>, chains: &[Option<Chain>]) {
         let me = self.identity.replica;
         let own: Vec<_> = entries.iter().map(|entry| self.is_own(entry.op.id.author)).collect();
         let Some(state) = self.documents.get_mut(document) else { return };
         let Some((from, _)) = state.mending.aside.filter(|_| state.mending.stage == Stage::Salvaging) else { return };
-        let place = from + entries.len() as u64;
+        let mut place = from;
         let appends = state.options().salvage == Salvage::Append;
-        let mut orphans = Vec::new();
-        for ((entry, chain), own) in entries.into_iter().zip(chains).zip(own) {
-            let head = state.taken_head(entry.op.id.author);
-            let held = entry.op.id.seq <= head.seq;
-            let same = *chain == Some(entry.chain) || head.seq == entry.op.id.seq && head.chain == entry.chain;
-            let fits = entry.op.id.seq == head.seq + 1 && head.then(entry.op.body.hash()).chain == entry.chain;
-            if held && same {
-                continue;
-            } else if fits {
-                state.push_own(entry.op);
-            } else if own && appends && entry.op.body.bytes().is_some() {
-                let seq = state.taken_head(me).seq + 1;
-                state.push_own(Op { id: OpId { author: me, seq }, body: entry.op.body });
-            } else {
-                orphans.push(entry.op);
+        let (mut ops, mut orphans) = (Vec::new(), Vec::new());
+        // The heads with what is salvaged here.
+        let mut heads = BTreeMap::new();
+        for ((Entry { op, chain, .. }, there), own) in entries.into_iter().zip(chains.chunks_exact(2)).zip(own) {
+            let head_of = |heads: &BTreeMap<_, Head>, author| {
+                heads.get(&author).copied().unwrap_or_else(|| state.taken_head(author))
+            };
+            let head = head_of(&heads, op.id.author);
+            let next = head.then(op.body.hash());
+            let fits = (op.id.seq, chain) == (next.seq, next.chain);
+            let mut displaced = !fits;
+            if op.id.seq == head.seq && chain == head.chain {
+                displaced = false;
+            } else if op.id.seq <= head.seq {
+                let Some(at) = there[1] else { break }; // it is on its way, and can't be compared yet
+                // After a fork the same op may stand behind another history.
+                let body = there[0].unwrap_or(Chain::EMPTY).then(op.body.hash());
+                displaced = chain != at && body != at;
             }
+            if fits {
+                heads.insert(op.id.author, next);
+                ops.push(op);
+            } else if displaced && own && appends && op.body.bytes().is_some() {
+                let head = head_of(&heads, me).then(op.body.hash());
+                heads.insert(me, head);
+                ops.push(Op { id: OpId { author: me, seq: head.seq }, body: op.body });
+            } else if displaced {
+                orphans.push(op);
+            }
+            place += 1;
         }
-        state.salvaged_to(place);
+        if place == from {
+            state.mending.waits = state.is_under_way();
+            if !state.mending.waits {
+                self.read_aside(document);
+            }
+            return;
+        }
+        state.push_salvage(ops, place);
         if !orphans.is_empty() {
             self.event(Event::Orphaned { document: document.clone(), ops: orphans });
         }
         self.write(document);
+    }
+
+    /// Something was written: what waited to be compared with it can be.
+    pub(super) fn salvage_on(&mut self, document: &DocumentId) {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if core::mem::take(&mut state.mending.waits) && state.mending.stage == Stage::Salvaging {
+            self.read_aside(document);
+        }
     }
 
     /// What was salvaged is durable: goes on with the rest.

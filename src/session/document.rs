@@ -11,9 +11,10 @@ use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
 use super::{By, Event, Misuse, Opening, Output, Session};
 use crate::codes::Code;
-use crate::heads::Heads;
+use crate::heads::{Head, Heads};
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
+use crate::time::Instant;
 use crate::timeline::History;
 use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
@@ -37,12 +38,26 @@ pub(super) struct Document {
     pub(super) peer_level: Option<(u64, u64, u64)>,
     /// The same of us, as the peer was told last.
     pub(super) told_level: Option<(u64, u64, u64)>,
+    /// When the peer was told so, how often in vain, and whether its answer to that is still to come.
+    pub(super) told: Told,
     /// The level at which the host was told that both are in step.
     pub(super) in_step: Option<(u64, u64, u64)>,
     /// What the peer does with the document.
     pub(super) peer_access: Access,
-    /// A fork was reported: the digests differ until it is mended.
+    /// A fork was found, here or there: the digests differ until it is mended.
     pub(super) forked: bool,
+    /// The peer's word of it is here, and the host was told: whatever the host does about it, both ends know.
+    fork_told: bool,
+    /// The authors that were found here.
+    forks: Vec<ReplicaId>,
+}
+
+/// How it went with telling the peer that both are in step.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub(super) struct Told {
+    pub(super) at: Instant,
+    pub(super) tries: u32,
+    pub(super) again: bool,
 }
 
 /// How far a document is open.
@@ -81,7 +96,6 @@ struct Side<'a> {
     timeline: Timeline,
     previous: Option<Timeline>,
     begins: u64,
-    horizon: u64,
     tail: u64,
     digest: u64,
     cursor: Option<Cursor>,
@@ -118,7 +132,7 @@ impl Side<'_> {
             Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
             Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
             Some(_) => Start::Ask,
-            None if receiver.digest == 0 => Start::At(self.horizon),
+            None if receiver.digest == 0 || self.tail == 0 => Start::At(0),
             None => Start::Heads,
         }
     }
@@ -132,6 +146,9 @@ impl Side<'_> {
         (current || previous).then_some(timeline)
     }
 }
+
+/// The longest name of a schema, in bytes: an Open must fit the smallest frame.
+const SCHEMA_BYTES_MAX: usize = 64;
 
 /// A reason that is sure to fit a frame.
 pub(super) fn brief(reason: &str) -> String {
@@ -167,6 +184,9 @@ impl Session {
         if self.documents.contains_key(&opening.number) {
             return Err(Misuse::AlreadyOpen(opening.number));
         }
+        if opening.schema.as_ref().is_some_and(|schema| schema.name.len() > SCHEMA_BYTES_MAX) {
+            return Err(Misuse::SchemaTooLong);
+        }
         let theirs = self.waiting.remove(&opening.document);
         let number = opening.number;
         self.link.forget_outputs(number);
@@ -191,9 +211,12 @@ impl Session {
             })),
             peer_level: None,
             told_level: None,
+            told: Told::default(),
             in_step: None,
             peer_access: Access::Write,
             forked: false,
+            fork_told: false,
+            forks: Vec::new(),
         };
         self.numbers.insert(document.id.clone(), number);
         self.documents.insert(number, Box::new(document));
@@ -214,6 +237,17 @@ impl Session {
         opening.into_iter().for_each(|number| self.send_open(number));
         for (_, open) in core::mem::take(&mut self.waiting) {
             self.on_open(*open);
+        }
+    }
+
+    /// The peer is another one: it knows nothing of what is open, or was closed.
+    pub(super) fn start_over(&mut self) {
+        self.link.forget_control();
+        self.waiting.clear();
+        let closing = self.documents.iter().filter(|(_, document)| document.is_closing());
+        let closing: Vec<_> = closing.map(|(number, _)| *number).collect();
+        for document in closing.into_iter().filter_map(|number| self.remove(number)).collect::<Vec<_>>() {
+            self.event(Event::Released { document: document.id });
         }
     }
 
@@ -240,10 +274,11 @@ impl Session {
         self.link.send_control(&Message::Open(open));
     }
 
-    pub(super) fn deny(&mut self, document: DocumentId, code: Code, reason: String) -> Result<(), Misuse> {
-        self.waiting.remove(&document).ok_or(Misuse::NotAsked)?;
+    pub(super) fn deny(&mut self, document: DocumentId, code: Code, reason: String) {
+        if self.waiting.remove(&document).is_none() {
+            return; // the peer has withdrawn meanwhile
+        }
         self.link.send_control(&Message::Denied(End { document, code, reason: brief(&reason) }));
-        Ok(())
     }
 
     pub(super) fn close(&mut self, number: u32, code: Code, reason: String) -> Result<(), Misuse> {
@@ -320,7 +355,7 @@ impl Session {
                     self.close_for(number, Code::BELOW_HORIZON, "snapshots are not taken here yet");
                 }
             }
-            Message::Presence(_) => {}
+            Message::Presence(_) | Message::Unknown(..) => {}
             _ if !self.is_live() => {
                 // On datagrams Welcome may be late or lost; what came too early will be sent again.
                 if !self.link.is_datagram() {
@@ -354,6 +389,9 @@ impl Session {
             }
             return;
         }
+        if open.schema.as_ref().is_some_and(|schema| schema.name.len() > SCHEMA_BYTES_MAX) {
+            return self.unexpected("the schema's name is too long");
+        }
         if self.waiting.len() + self.documents.len() >= self.config.limits.documents as usize {
             let (document, code) = (open.document, Code::TOO_MANY_DOCUMENTS);
             let reason = String::from("too many documents are open on this session");
@@ -381,7 +419,6 @@ impl Session {
             timeline: current.timeline,
             previous: opening.history.previous(),
             begins: current.begins,
-            horizon: opening.horizon,
             tail: opening.tail,
             digest: opening.heads.digest(),
             cursor: opening.cursor,
@@ -393,7 +430,6 @@ impl Session {
             timeline: own_timelines.0,
             previous: own_timelines.1,
             begins: open.begins,
-            horizon: open.horizon,
             tail: open.tail,
             digest: open.digest,
             cursor: open.cursor.map(Into::into),
@@ -466,6 +502,10 @@ impl Session {
             self.link.send_control(&Message::Resume(Resume { document: number, from: Some(position) }));
         }
         self.settle_resuming(number);
+        if position > 0 {
+            // The acknowledgement may have been lost with an earlier session: whoever waits for one is told here.
+            self.event(Event::Acknowledged { number, acked: position });
+        }
         self.wake(number);
     }
 
@@ -492,6 +532,13 @@ impl Session {
             }
             return;
         };
+        let unpaired = self.documents.get(&number).is_some_and(|document| matches!(document.stage, Stage::Opening));
+        if is_close && unpaired {
+            if was_waiting {
+                self.answer_close(id, code);
+            }
+            return; // it ends an opening of the peer's that was denied here, not the one that our Open asks for
+        }
         let Some(document) = self.remove(number) else { return };
         match document.stage {
             Stage::Closing => self.event(Event::Released { document: id }),
@@ -583,18 +630,39 @@ impl Session {
             return Ok(()); // closed meanwhile
         }
         let comparing = document.resuming.as_deref_mut().and_then(|resuming| resuming.comparing.take());
-        document.sending.filter = Some(comparing.ok_or(Misuse::NotAsked)?);
+        let mut filter = comparing.ok_or(Misuse::NotAsked)?;
+        for author in &comparison.forks {
+            // Ops of one history must not be taken for the next ones of the other.
+            let chain = filter.get(*author).chain;
+            Arc::make_mut(&mut filter).set(*author, Head { seq: u64::MAX, chain });
+        }
+        document.sending.filter = Some(filter);
         if !comparison.forks.is_empty() {
-            let mut authors = Vec::new();
-            for author in comparison.forks.iter().take(FORKS_MAX) {
-                authors.extend_from_slice(&author.0);
-            }
-            document.forked = true;
-            self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
-            self.event(Event::Forked { number, authors: comparison.forks });
+            self.tell_fork(number, &comparison.forks);
         }
         self.start_sending(number, comparison.from, true);
         Ok(())
+    }
+
+    /// The host found a fork before any heads were exchanged.
+    pub(super) fn host_found_fork(&mut self, number: u32, authors: &[ReplicaId]) -> Result<(), Misuse> {
+        let document = self.documents.get(&number).ok_or(Misuse::NotOpen(number))?;
+        if document.is_open() && !authors.is_empty() {
+            self.tell_fork(number, authors);
+        }
+        Ok(())
+    }
+
+    /// Tells the peer of a fork, once. Its answer is the same message: the host hears of the fork when it is here, for
+    /// the host may end the session then.
+    fn tell_fork(&mut self, number: u32, forked: &[ReplicaId]) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        if core::mem::replace(&mut document.forked, true) {
+            return;
+        }
+        document.forks = forked.iter().take(FORKS_MAX).copied().collect();
+        let authors: Vec<_> = document.forks.iter().flat_map(|author| author.0).collect();
+        self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
     }
 
     fn on_fork(&mut self, fork: &Fork) -> Result<(), Malformed> {
@@ -605,8 +673,13 @@ impl Session {
             return Err(Malformed::Control);
         }
         let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));
-        let authors = ids.chunks_exact(16).map(author).collect();
-        if !core::mem::replace(&mut document.forked, true) {
+        let mut authors: Vec<_> = ids.chunks_exact(16).map(author).collect();
+        if !core::mem::replace(&mut document.fork_told, true) {
+            self.tell_fork(number, &authors);
+            let found = self.documents.get_mut(&number).map(|document| core::mem::take(&mut document.forks));
+            authors.extend(found.unwrap_or_default());
+            authors.sort_unstable();
+            authors.dedup();
             self.event(Event::Forked { number, authors });
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::sending::{Allowance, Step};
 use super::{Event, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
+use crate::time::Instant;
 use crate::wire::{Access, Ack, Announce, Changes, Level, Malformed, Message, Packed, Point, Rewind, Skip};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
@@ -62,7 +63,8 @@ impl Session {
             return self.acknowledge(number);
         }
         let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return };
-        let fits = packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
+        let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));
+        let fits = packed.cost <= op_max && packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
         if !fits || self.allowance(number, bytes).is_none_or(|allowance| packed.cost > allowance.cost) {
             return;
         }
@@ -125,6 +127,8 @@ impl Session {
             cost: window.min(share).saturating_sub(outstanding),
             lone: self.outstanding == 0 && self.credit.1 > 0 && window >= window_max,
             part: self.parts_out.is_none(),
+            repair: self.repaired.1 < window_max,
+            op_max: u64::from(self.peer.as_ref()?.limits.op),
             part_window: window_max,
         })
     }
@@ -173,7 +177,11 @@ impl Session {
         }
         self.pump_heads();
         let Some(bytes) = self.frame_bytes() else { return };
-        loop {
+        if self.now.since(self.repaired.0) >= self.round_trip.wait(Duration::ZERO, 0) {
+            self.repaired = (self.now, 0);
+        }
+        // Ops that overtake what tells where they begin and whose they are would be of no use yet.
+        while !self.link.control_waits() {
             if self.link.room < bytes as u64 {
                 self.blocked.append(&mut self.ready); // nobody has had a turn
                 return;
@@ -193,9 +201,10 @@ impl Session {
                         self.acknowledge(number);
                     }
                 }
+                Step::TooLarge => self.close_for(number, Code::OP_TOO_LARGE, "an op is larger than the peer takes"),
                 Step::Blocked => {
                     self.blocked.insert(number);
-                    if self.link.is_datagram() {
+                    if self.link.is_datagram() || !allowance.repair {
                         let wait = self.round_trip.wait(self.config.ack_delay, 0);
                         self.timers.set_earlier(Timer::Retransmit, self.now + wait);
                     }
@@ -221,6 +230,7 @@ impl Session {
             self.outstanding += packed.cost;
         } else {
             self.link.stats.frames_repeated += 1;
+            self.repaired.1 += packed.frame.len() as u64;
         }
         if part && fresh {
             self.parts_out = (end.offset > 0 || self.link.is_datagram()).then_some((number, packed.from));
@@ -256,10 +266,15 @@ impl Session {
             self.on_received(number, received);
         }
         if let Some(skip) = ack.skip {
-            self.on_skip(number, skip);
+            self.on_skip(number, skip)?;
         }
         if let (Some(level), true, Some(document)) = (ack.level, newest, self.documents.get_mut(&number)) {
-            document.peer_level = Some((ack.held, level.tail, level.digest));
+            let told = Some((ack.held, level.tail, level.digest));
+            let again = core::mem::replace(&mut document.peer_level, told) == told;
+            // It says so again because it has not heard it from us, unless it answers our doing the same.
+            if again && !core::mem::take(&mut document.told.again) {
+                document.told_level = None;
+            }
         }
         self.check_level(number);
         self.wake(number);
@@ -290,7 +305,6 @@ impl Session {
         }
         self.outstanding -= before - document.sending.outstanding.total();
         self.timed = None;
-        self.parts_out.take_if(|(part, _)| *part == number && rewind.to.is_none());
         self.set_retransmit(number);
         self.wake(number);
         Ok(())
@@ -411,19 +425,24 @@ impl Session {
         }
     }
 
-    fn on_skip(&mut self, number: u32, skip: Skip) {
-        let Some(document) = self.documents.get_mut(&number) else { return };
+    fn on_skip(&mut self, number: u32, skip: Skip) -> Result<(), Malformed> {
+        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         if document.theirs.as_ref().is_none_or(|theirs| theirs.number != skip.document) {
-            return;
+            return Ok(());
         }
         let before = document.receiving.taken;
         if document.receiving.skip(skip.from, skip.to) {
-            if document.receiving.taken != before || self.link.is_datagram() {
+            let moved = document.receiving.taken != before;
+            if moved {
+                self.parts_in.take_if(|part| *part == number);
+            }
+            if moved || self.link.is_datagram() {
                 self.acknowledge(number);
             }
-        } else {
-            self.on_early(number);
+            return self.unpark(number);
         }
+        self.on_early(number);
+        Ok(())
     }
 
     // ---------------------------------------------------------------------------------------- acknowledging
@@ -453,12 +472,16 @@ impl Session {
         let sends = document.access == Access::Write;
         let skip = document.sending.skip().filter(|_| sends).map(|(from, to)| Skip { document: number, from, to });
         if skip.is_some() {
+            if !document.sending.is_unreceived() {
+                document.sending.progress = self.now;
+            }
             document.sending.skipped();
         }
         let here = (document.receiving.held, document.sending.tail, document.digest);
         let level = document.is_level() && document.told_level != Some(here) && !document.forked;
         if level {
             document.told_level = Some(here);
+            document.told.at = self.now;
         }
         document.receiving.unacknowledged = 0;
         self.acks += 1;
@@ -500,9 +523,18 @@ impl Session {
             }
             return self.close_for(number, Code::MISMATCH, "the digests of the heads differ");
         }
+        document.told.tries = 0;
         if document.in_step.replace(here) != Some(here) {
             self.event(Event::InStep { number });
         }
+    }
+
+    /// When a document that waits to hear from the peer that both are in step asks for it by saying so again.
+    fn level_due(&self, number: u32) -> Option<Instant> {
+        let document =
+            self.documents.get(&number).filter(|document| self.link.is_datagram() && document.awaits_level())?;
+        let wait = self.round_trip.wait(self.config.ack_delay * LEVEL_DELAYS, document.told.tries);
+        Some(document.told.at + wait)
     }
 
     // ---------------------------------------------------------------------------------------- timers
@@ -537,6 +569,8 @@ impl Session {
         if document.sending.is_unreceived() {
             let wait = self.round_trip.wait(self.config.ack_delay, document.sending.tries);
             self.timers.set_earlier(Timer::Retransmit, document.sending.progress + wait);
+        } else if let Some(due) = self.level_due(number) {
+            self.timers.set_earlier(Timer::Retransmit, due);
         }
     }
 
@@ -562,6 +596,18 @@ impl Session {
             }
             self.set_retransmit(number);
         }
+        let untold = self.documents.iter().filter(|(_, document)| document.awaits_level());
+        let numbers: Vec<_> = untold.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if self.level_due(number).is_some_and(|due| due <= now)
+                && let Some(document) = self.documents.get_mut(&number)
+            {
+                document.told_level = None;
+                (document.told.tries, document.told.again) = (document.told.tries + 1, true);
+                self.send_ack(number);
+            }
+            self.set_retransmit(number);
+        }
         let starved = !self.blocked.is_empty() && self.link.room > 0;
         if starved {
             self.send_ping(true);
@@ -574,5 +620,12 @@ impl super::document::Document {
     /// Whether, as far as this end knows, both hold everything.
     fn is_level(&self) -> bool {
         self.is_open() && self.sending.is_done() && self.receiving.is_level()
+    }
+
+    /// Whether the peer was told that both are in step, and has not said the same of where both are now.
+    fn awaits_level(&self) -> bool {
+        let here = (self.receiving.held, self.sending.tail, self.digest);
+        let heard = self.peer_level.is_some_and(|(held, tail, _)| (held, tail) == (here.1, here.0));
+        self.is_level() && self.told_level == Some(here) && self.in_step != Some(here) && !heard && !self.forked
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     version: u16,
     /// What marks its frames on datagrams.
     tag: Tag,
+    /// A frame with its tag came (datagrams only): it is not an earlier session of which a late Hello is all there is.
+    heard: bool,
     welcome: Option<Welcome>,
     /// What both ends keep to.
     pub(super) limits: Limits,
@@ -108,22 +110,19 @@ impl Session {
     pub(super) fn on_frame(&mut self, frame: Bytes) {
         self.link.stats.frames_received += 1;
         self.link.stats.bytes_received += frame.len() as u64;
+        let Some(frame) = self.unseal(frame) else {
+            self.link.stats.frames_dropped += 1;
+            return;
+        };
         if !self.has_accepted() {
             self.bytes_before_welcome += frame.len() as u64;
             if self.bytes_before_welcome > BYTES_BEFORE_WELCOME {
                 return self.end(Code::OVERRUN, "too many bytes before Welcome");
             }
         }
-        if frame.len() > self.config.limits.frame as usize + crate::wire::TRAILER_BYTES {
+        if frame.len() > self.config.limits.frame as usize {
             return self.end(Code::OVERSIZED, "a frame is over the stated limit");
         }
-        let frame = match self.unseal(frame) {
-            Some(frame) => frame,
-            None => {
-                self.link.stats.frames_dropped += 1;
-                return;
-            }
-        };
         self.last_heard = self.now;
         if let Err(malformed) = self.on_message_frame(&frame) {
             self.end(Code::MALFORMED, &malformed.to_string());
@@ -134,17 +133,13 @@ impl Session {
         match Message::decode(frame)? {
             Message::Hello(hello) => self.on_hello(hello, xxh3_64(frame)),
             Message::Refuse(farewell) | Message::Goodbye(farewell) => self.on_farewell(farewell),
-            Message::Unknown(..) => {}
             _ if self.peer.is_none() => self.unexpected("a message came before Hello"),
+            Message::Unknown(..) => {}
             Message::Welcome(welcome) => self.on_welcome(welcome),
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
-                while let Some(inner) = self.link.next_control() {
-                    let message = Message::decode(&inner)?;
-                    if matches!(message, Message::Reliable(..) | Message::Hello(_)) {
-                        return Err(Malformed::Kind);
-                    }
-                    self.on_document_message(message)?;
+                while let Some(inner) = self.link.next_control().filter(|_| self.ending().is_none()) {
+                    self.on_document_message(Message::decode(&inner)?)?;
                 }
             }
             Message::Confirm(confirm) if self.link.is_datagram() => {
@@ -175,7 +170,10 @@ impl Session {
         if !self.link.is_datagram() {
             return Some(frame);
         }
-        if let Some(inner) = self.peer.as_ref().and_then(|peer| peer.tag.unseal(&frame)) {
+        if let Some(peer) = &mut self.peer
+            && let Some(inner) = peer.tag.unseal(&frame)
+        {
+            peer.heard = true;
             return Some(inner);
         }
         if let Some(inner) = Tag::NONE.unseal(&frame) {
@@ -207,11 +205,12 @@ impl Session {
             if self.is_asking() {
                 return; // the host's answer must not fall to another; who means it says Hello again
             }
-            if self.is_live() {
+            if peer.heard {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
                 return self.link.send_hello(&self.hello);
             }
-            // Not live yet: whichever Hello is the real one will be repeated, and wins.
+            // Whichever Hello is the real one will be repeated, and wins. What the other was told, nobody has heard.
+            self.start_over();
         }
         self.link.set_tag(Tag::new(self.local.nonce, nonce));
         if hello.version_min > VERSION || hello.version_max < VERSION_MIN {
@@ -234,7 +233,7 @@ impl Session {
             token: hello.token.clone(),
         });
         let tag = Tag::new(nonce, self.local.nonce);
-        self.peer = Some(Box::new(Peer { hello, hello_hash, version, tag, welcome: None, limits }));
+        self.peer = Some(Box::new(Peer { hello, hello_hash, version, tag, heard: false, welcome: None, limits }));
         self.phase = Phase::Asking;
     }
 
@@ -276,6 +275,7 @@ impl Session {
         if peer.welcome.replace(welcome).is_some() && !self.link.is_datagram() {
             return self.unexpected("a second Welcome");
         }
+        self.link.welcomed();
         self.go_live();
     }
 

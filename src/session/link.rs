@@ -4,11 +4,14 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Output, Stats, Transport};
+use super::{BYTES_BEFORE_WELCOME, Output, Stats, Transport};
 use crate::wire::{Confirm, Message, TRAILER_BYTES, Tag};
 
 /// How many control messages may be unconfirmed on a datagram transport, and how many that came early are kept.
 const CONTROL_WINDOW: usize = 64;
+/// Bytes sent before the peer's Welcome beyond which control messages wait for it: half of what the peer takes, for
+/// on datagrams there are repetitions.
+const BYTES_UNASKED: u64 = BYTES_BEFORE_WELCOME / 2;
 
 /// The outgoing side of a link.
 #[derive(Clone, Debug, Hash)]
@@ -19,13 +22,15 @@ pub(super) struct Link {
     transport: Transport,
     /// What seals our frames; none before the peer's nonce is known.
     tag: Option<Tag>,
+    /// The peer's Welcome is here.
+    welcome: bool,
     control: Control,
 }
 
 impl Link {
     pub(super) fn new(transport: Transport) -> Self {
         let (outputs, stats, control) = (VecDeque::new(), Stats::default(), Control::default());
-        Self { outputs, room: u64::MAX, stats, transport, tag: None, control }
+        Self { outputs, room: u64::MAX, stats, transport, tag: None, welcome: false, control }
     }
 
     pub(super) fn is_datagram(&self) -> bool {
@@ -34,6 +39,12 @@ impl Link {
 
     pub(super) fn set_tag(&mut self, tag: Tag) {
         self.tag = Some(tag);
+    }
+
+    /// The peer takes whatever the limits allow from now on.
+    pub(super) fn welcomed(&mut self) {
+        self.welcome = true;
+        self.pump_control();
     }
 
     /// Bytes of the largest message that the transport carries.
@@ -78,17 +89,23 @@ impl Link {
 
     /// A message that arrives once and in order, whatever the transport does.
     pub(super) fn send_control(&mut self, message: &Message) {
-        if self.is_datagram() {
-            self.control.queue.push_back(message.encode());
-            self.pump_control();
-        } else {
-            self.send(message);
-        }
+        self.control.queue.push_back(message.encode());
+        self.pump_control();
     }
 
     /// Whether messages of which there may be many should wait.
     pub(super) fn control_is_full(&self) -> bool {
         self.control.queue.len() >= CONTROL_WINDOW
+    }
+
+    /// Whether control messages wait for the peer's confirmation of others before they can go.
+    pub(super) fn control_waits(&self) -> bool {
+        !self.control.queue.is_empty()
+    }
+
+    /// Control messages start anew, with another peer.
+    pub(super) fn forget_control(&mut self) {
+        self.control = Control::default();
     }
 
     /// Whether control messages wait for confirmation.
@@ -97,12 +114,22 @@ impl Link {
     }
 
     pub(super) fn pump_control(&mut self) {
-        while self.tag.is_some() && self.control.unconfirmed.len() < CONTROL_WINDOW {
+        let datagram = self.is_datagram();
+        while let Some(inner) = self.control.queue.front() {
+            let early = !self.welcome && self.stats.bytes_sent + inner.len() as u64 > BYTES_UNASKED;
+            let full = datagram && (self.tag.is_none() || self.control.unconfirmed.len() >= CONTROL_WINDOW);
+            if early || full {
+                return;
+            }
             let Some(inner) = self.control.queue.pop_front() else { return };
-            let message = Message::Reliable(self.control.next_out, inner);
-            self.control.next_out += 1;
-            self.control.unconfirmed.push_back(message.encode());
-            self.send(&message);
+            if datagram {
+                let message = Message::Reliable(self.control.next_out, inner);
+                self.control.next_out += 1;
+                self.control.unconfirmed.push_back(message.encode());
+                self.send(&message);
+            } else {
+                self.send_frame(inner);
+            }
         }
     }
 
@@ -155,7 +182,7 @@ impl Link {
     }
 }
 
-/// Control messages on a datagram transport, numbered from 0 in each direction.
+/// Control messages; on a datagram transport they are numbered from 0 in each direction.
 #[derive(Clone, Debug, Default, Hash)]
 struct Control {
     queue: VecDeque<Bytes>,

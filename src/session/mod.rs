@@ -30,7 +30,7 @@ use bytes::Bytes;
 use crate::codes::Code;
 use crate::digest::state_digest;
 use crate::heads::{Head, Heads};
-use crate::log::{Chunk, Comparison};
+use crate::log::{Chunk, Comparison, Log};
 use crate::machine::Machine;
 use crate::op::{Cursor, DocumentId, Op, ReplicaId, Timeline};
 use crate::time::Instant;
@@ -144,6 +144,26 @@ pub struct Opening {
     pub cursor: Option<Cursor>,
 }
 
+impl Opening {
+    /// Opens a document for both ends to write, with all that a log tells of it. How far the peer's log is held is not
+    /// known, so that heads are exchanged; fill in [`cursor`](Self::cursor) if it was stored.
+    pub fn of(log: &Log, document: DocumentId, number: u32) -> Self {
+        Self {
+            number,
+            document,
+            access: Access::Write,
+            grant: Access::Write,
+            thorough: false,
+            schema: None,
+            history: log.history().clone(),
+            horizon: log.horizon(),
+            tail: log.tail(),
+            heads: log.heads().clone(),
+            cursor: None,
+        }
+    }
+}
+
 /// What happens to a session.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Input {
@@ -160,7 +180,7 @@ pub enum Input {
     Authenticated(Result<(), (Code, String)>),
     /// The host opens a document, by itself or because the peer did.
     Open(Box<Opening>),
-    /// The host does not open what the peer opened.
+    /// The host does not open what the peer opened. If the peer has withdrawn meanwhile, nothing happens.
     Deny {
         /// The document.
         document: DocumentId,
@@ -204,6 +224,14 @@ pub enum Input {
         number: u32,
         /// What the heads said.
         comparison: Comparison,
+    },
+    /// The host found that authors have different histories at both ends. [`Event::Forked`] follows when the peer
+    /// knows it too.
+    Forked {
+        /// The document.
+        number: u32,
+        /// The authors.
+        authors: Vec<ReplicaId>,
     },
     /// The host ends the session.
     Goodbye {
@@ -316,7 +344,7 @@ pub enum Event {
         /// What the peer holds of the ops that this replica authored.
         own: Head,
     },
-    /// The peer has moved on in this log.
+    /// The peer has moved on in this log, or turned out to be ahead of 0 when the document was opened.
     Acknowledged {
         /// The document.
         number: u32,
@@ -385,6 +413,8 @@ pub enum Misuse {
     /// The document, or another with this number, is open on the session, or its closing is not yet
     /// [`Event::Released`].
     AlreadyOpen(u32),
+    /// The name of the schema has more than 64 bytes.
+    SchemaTooLong,
     /// Nothing was asked that this would answer.
     NotAsked,
     /// A position is lower than one stated before, or beyond what was taken.
@@ -396,6 +426,7 @@ impl fmt::Display for Misuse {
         match self {
             Self::NotOpen(number) => write!(f, "document {number} is not open on this session: open it first"),
             Self::AlreadyOpen(number) => write!(f, "document {number} is open on this session: close it first"),
+            Self::SchemaTooLong => f.write_str("the name of a schema has at most 64 bytes: shorten it"),
             Self::NotAsked => f.write_str("nothing was asked that this answers: wait for the question"),
             Self::Regressed => f.write_str("a position goes back, or beyond what was taken: state what is durable"),
         }
@@ -472,6 +503,8 @@ pub struct Session {
     undurable: u64,
     /// The document and position of the op that goes in parts.
     parts_out: Option<(u32, u64)>,
+    /// Bytes sent again since a moment: no more than a window a round trip, whatever the peer says is missing.
+    repaired: (Instant, u64),
     /// The document of the op that comes in parts.
     parts_in: Option<u32>,
 }
@@ -479,6 +512,11 @@ pub struct Session {
 impl Session {
     /// A session on a link that has just come up. Its Hello is ready to be polled.
     pub fn new(now: Instant, config: Config, local: Local) -> Self {
+        let mut config = config;
+        config.limits.frame = config.limits.frame.max(FRAME_BYTES_MIN);
+        if let Transport::Datagram { mtu } = &mut config.transport {
+            *mtu = (*mtu).max(FRAME_BYTES_MIN as u16);
+        }
         let hello = handshake::hello(&config, &local);
         let mut session = Self {
             link: Link::new(config.transport),
@@ -512,6 +550,7 @@ impl Session {
             outstanding: 0,
             undurable: 0,
             parts_out: None,
+            repaired: (now, 0),
             parts_in: None,
         };
         session.greet();
@@ -645,11 +684,12 @@ impl Machine for Session {
             Input::Timer => self.on_timers(),
             Input::Authenticated(answer) => self.on_authenticated(answer)?,
             Input::Open(opening) => self.open(*opening)?,
-            Input::Deny { document, code, reason } => self.deny(document, code, reason)?,
+            Input::Deny { document, code, reason } => self.deny(document, code, reason),
             Input::Close { number, code, reason } => self.close(number, code, reason)?,
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,
             Input::Compared { number, comparison } => self.compared(number, comparison)?,
+            Input::Forked { number, authors } => self.host_found_fork(number, &authors)?,
             Input::Goodbye { code, reason, retry_after } => {
                 self.finish(Ending { code, reason, retry_after, by: By::Us });
             }

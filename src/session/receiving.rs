@@ -202,13 +202,17 @@ impl Receiving {
         }
     }
 
-    /// The next frame that was too early and now may not be.
+    /// The next frame that was too early and now may not be. Those that have come otherwise meanwhile are forgotten.
     pub(super) fn unpark(&mut self) -> Option<Changes> {
         let taken = self.taken?;
-        let start = *self.parked.first_key_value().filter(|(start, _)| **start <= taken)?.0;
-        let parked = self.parked.remove(&start)?;
-        self.parked_bytes -= parked.bytes;
-        Some(parked.changes)
+        while let Some(parked) = self.parked.first_entry().filter(|parked| *parked.key() <= taken) {
+            let parked = parked.remove();
+            self.parked_bytes -= parked.bytes;
+            if parked.end > taken {
+                return Some(parked.changes);
+            }
+        }
+        None
     }
 
     /// The range `[from, to)` of the peer's log holds nothing for me. False if something is missing before it.

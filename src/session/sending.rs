@@ -42,7 +42,9 @@ pub(super) struct Sending {
     staged: Option<Chunk>,
     /// The position that the host was asked to load from.
     loading: Option<u64>,
-    /// Ranges that the peer misses.
+    /// The last op that went in parts: its position and the bytes of its body.
+    parts: Option<(u64, u32)>,
+    /// Ranges that the peer misses, at most [`RESEND_MAX`].
     resend: VecDeque<(Point, Point)>,
     /// After silence: everything from `received` on is sent again, at first one frame, then more with each answer.
     recovery: Option<Recovery>,
@@ -55,6 +57,9 @@ pub(super) struct Sending {
     pub(super) tries: u32,
 }
 
+/// As many ranges as one peer asks for at once.
+const RESEND_MAX: usize = 8;
+
 #[derive(Clone, Debug, Hash)]
 struct Recovery {
     next: Point,
@@ -62,9 +67,6 @@ struct Recovery {
     allowed: u32,
     step: u32,
 }
-
-/// Ranges that wait to be sent again; who misses more asks again.
-const RESEND_MAX: usize = 64;
 
 /// What a frame may be.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +81,10 @@ pub(super) struct Allowance {
     pub(super) lone: bool,
     /// Whether an op in parts may begin.
     pub(super) part: bool,
+    /// Whether what was sent may be sent again.
+    pub(super) repair: bool,
+    /// Bytes of the largest body that the peer takes.
+    pub(super) op_max: u64,
     /// Bytes of an op in parts that may be under way.
     pub(super) part_window: u64,
 }
@@ -90,6 +96,8 @@ pub(super) enum Step {
     Idle,
     /// Nothing, until the peer or the transport gives room.
     Blocked,
+    /// The peer does not take the next op.
+    TooLarge,
     /// The host must load entries.
     Load { from: u64, max_cost: u64 },
     /// A frame; `end` is the place after it, `fresh` whether it was never sent before.
@@ -181,6 +189,9 @@ impl Sending {
                 (None, Some(recovery)) => (recovery.next, recovery.end, false),
                 (None, None) => (self.sent, Point::at(self.tail), true),
             };
+            if !fresh && !allowance.repair {
+                return Step::Blocked;
+            }
             let mut position = if fresh && at.offset == 0 { self.passed } else { at.position };
             if at >= end || position >= self.tail {
                 if fresh || !self.finish_resend() {
@@ -195,7 +206,10 @@ impl Sending {
                     return Step::Blocked;
                 }
                 self.loading = Some(position);
-                return Step::Load { from: position, max_cost: if fresh { allowance.cost } else { u64::MAX } };
+                return Step::Load {
+                    from: position,
+                    max_cost: if fresh { allowance.cost } else { allowance.part_window },
+                };
             };
             let stop = chunk.to().min(if end.offset > 0 { end.position + 1 } else { end.position });
             let entry_at = |position: u64| &chunk.entries[(position - chunk.from) as usize];
@@ -252,6 +266,9 @@ impl Sending {
         let entries = &chunk.entries[index(range.start)..index(range.end)];
         let offset = if range.start == at.position { at.offset } else { 0 };
         let first = &entries[0].op;
+        if first.body.wire_len() as u64 > allowance.op_max {
+            return Step::TooLarge;
+        }
         // An op in parts was charged when its first part went.
         let affordable = !fresh || offset > 0 || first.cost() <= allowance.cost || allowance.lone;
         if !affordable {
@@ -267,7 +284,9 @@ impl Sending {
             kept.push((position, entry));
             cost += entry.op.cost();
             bytes += entry.op.body.wire_len();
-            let fits = bytes <= allowance.bytes && (!fresh || cost <= allowance.cost);
+            let fits = bytes <= allowance.bytes
+                && (!fresh || cost <= allowance.cost)
+                && entry.op.body.wire_len() as u64 <= allowance.op_max;
             if !fits && count > 0 {
                 break;
             }
@@ -297,6 +316,7 @@ impl Sending {
         let author = chunk.authors[&first.id.author];
         let part = pack_part(allowance.number, allowance.begins, range.start, first, author, offset, allowance.bytes);
         let Some((packed, end)) = part else { return Step::Blocked };
+        self.parts = Some((range.start, first.body.wire_len() as u32));
         let cost = if begun { packed.cost } else { 0 };
         self.account(end, fresh, cost, allowance);
         Step::Send { packed: Packed { cost, ..packed }, end, fresh, part: true }
@@ -355,7 +375,7 @@ impl Sending {
         }
         self.acks_seen = ack.number;
         self.started?;
-        if ack.received > self.top || ack.held > ack.received.position {
+        if !self.is_place(ack.received) || ack.held > ack.received.position {
             return None;
         }
         self.window = ack.window;
@@ -391,8 +411,8 @@ impl Sending {
             return Some(());
         }
         self.acks_seen = rewind.number;
-        let to = rewind.to.unwrap_or(self.top).min(self.top);
-        if rewind.received > self.top || rewind.from > self.top {
+        let to = rewind.to.unwrap_or(self.sent).min(self.sent);
+        if !self.is_place(rewind.received) || !self.is_place(rewind.from) {
             return None;
         }
         if rewind.from.position < self.acked {
@@ -401,21 +421,17 @@ impl Sending {
         self.receive(rewind.received, now);
         self.recovery = None;
         self.progress = now;
-        match rewind.to {
-            Some(_) if rewind.from < to && self.resend.len() < RESEND_MAX => {
-                self.resend.retain(|range| *range != (rewind.from, to));
-                self.resend.push_back((rewind.from, to));
-            }
-            Some(_) => {}
-            None => {
-                self.resend.clear();
-                self.staged = None;
-                self.sent = rewind.from;
-                self.passed = rewind.from.position;
-                self.outstanding.clear();
-            }
+        let pending = self.resend.iter().any(|(from, until)| *from <= rewind.from && to <= *until);
+        if rewind.from < to && !pending && self.resend.len() < RESEND_MAX {
+            self.resend.push_back((rewind.from, to));
         }
         Some(())
+    }
+
+    /// Whether frames could begin or end there.
+    fn is_place(&self, point: Point) -> bool {
+        let in_parts = self.parts.is_some_and(|(position, total)| point.position == position && point.offset < total);
+        point <= self.top && (point.offset == 0 || in_parts)
     }
 
     /// Nothing was heard of what was sent: starts over at `received`, carefully.

@@ -380,8 +380,8 @@ pub struct Fork {
     pub authors: Bytes,
 }
 
-/// How many forked authors are named at once.
-pub const FORKS_MAX: usize = 64;
+/// How many forked authors are named at once: as many as fit the smallest frame, with all that a datagram adds.
+pub const FORKS_MAX: usize = 32;
 
 /// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
 /// stopped if it did.

@@ -17,7 +17,7 @@ pub const TRAILER_BYTES: usize = 4;
 pub struct Tag(u32);
 
 impl Tag {
-    /// The tag of Hello and Refuse, which come before both nonces are known.
+    /// The tag of Hello, which tells the nonce. Everything after it, Refuse included, bears both nonces.
     pub const NONE: Self = Self(0);
 
     /// The tag of frames from the end with the nonce `sender` to the end with the nonce `receiver`.

@@ -4,6 +4,7 @@
 //! was not synced, or to be copied as a backup is. [`MemoryStorage`] is the right to use it, and there is one at a
 //! time.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,8 @@ struct Faults {
     fail_at: Option<u64>,
     /// Steps until the one at which the holder vanishes.
     crash_at: Option<(u64, CrashPoint)>,
+    /// Documents that can't be written.
+    documents: BTreeSet<DocumentId>,
 }
 
 impl Default for Disk {
@@ -100,6 +103,11 @@ impl Disk {
         MemoryStorage(Arc::new(Holder { disk: self.clone(), number: medium.holders }))
     }
 
+    /// Whether somebody uses the disk.
+    pub fn is_held(&self) -> bool {
+        self.medium().holder.is_some()
+    }
+
     /// What a write survives.
     pub fn promise(&self) -> Durability {
         self.medium().promise
@@ -139,6 +147,16 @@ impl Disk {
     /// From now on all steps fail, without effect; or none does.
     pub fn fail_always(&self, fail: bool) {
         self.medium().faults.fail_always = fail;
+    }
+
+    /// From now on all writes to one document fail, without effect; or none does. The others go on.
+    pub fn fail_document(&self, document: &DocumentId, fail: bool) {
+        let documents = &mut self.medium().faults.documents;
+        if fail {
+            documents.insert(document.clone());
+        } else {
+            documents.remove(document);
+        }
     }
 
     /// The `step`th step from now fails, without effect; 1 is the next.
@@ -187,6 +205,14 @@ impl Medium {
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), StorageError> {
+        let document = match transaction {
+            Transaction::Identity(_) => None,
+            Transaction::Append(batch) => Some(&batch.document),
+            Transaction::Reset { document, .. } => Some(document),
+        };
+        if document.is_some_and(|document| self.faults.documents.contains(document)) {
+            return Err(StorageError::Failed);
+        }
         let undo = self.contents.write(transaction)?;
         if self.promise != Durability::Fsync {
             self.unsynced.push(undo);

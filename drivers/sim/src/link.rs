@@ -135,7 +135,7 @@ impl Machine for Link {
     }
 }
 
-fn flip(frame: &[u8], bit: u64) -> Bytes {
+pub(crate) fn flip(frame: &[u8], bit: u64) -> Bytes {
     let mut damaged = frame.to_vec();
     damaged[(bit / 8) as usize] ^= 1 << (bit % 8);
     damaged.into()

@@ -57,6 +57,19 @@ impl Medium {
     }
 }
 
+/// What is done to one frame, whatever the path's faults do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tamper {
+    /// It never arrives.
+    Drop,
+    /// It arrives twice.
+    Duplicate,
+    /// The next frame from the same end goes before it. If there is none, it never arrives.
+    Swap,
+    /// This bit of it, counted from the first and over again, is another.
+    Flip(u64),
+}
+
 /// How a replica goes down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Crash {
@@ -129,6 +142,34 @@ struct Path {
     /// When it is tried again.
     retry_at: Option<Instant>,
     counters: [Counters; 2],
+    /// How many frames were sent on it, and what is to be done to some of them.
+    sent: u64,
+    tampers: BTreeMap<u64, Tamper>,
+    /// Frames of each side that wait for the next one to go first.
+    swapped: [Option<Bytes>; 2],
+}
+
+impl Path {
+    /// The next frame of a side becomes these, on a path that tampers with some.
+    fn tampered(&mut self, side: Side, frame: Bytes) -> Vec<Bytes> {
+        let index = self.sent;
+        self.sent += 1;
+        let mut frames = match self.tampers.remove(&index) {
+            None => vec![frame],
+            Some(Tamper::Drop) => Vec::new(),
+            Some(Tamper::Duplicate) => vec![frame.clone(), frame],
+            Some(Tamper::Swap) => {
+                self.swapped[side] = Some(frame);
+                return Vec::new();
+            }
+            Some(Tamper::Flip(bit)) => {
+                let bit = bit % (8 * frame.len() as u64);
+                vec![link::flip(&frame, bit)]
+            }
+        };
+        frames.extend(self.swapped[side].take());
+        frames
+    }
 }
 
 #[derive(Debug)]
@@ -213,13 +254,12 @@ impl World {
     /// Takes a replica down without warning.
     pub fn crash(&mut self, node: NodeId, how: Crash) {
         let state = &mut self.nodes[node.0];
-        if state.up.take().is_none() {
-            return;
-        }
+        let Some(up) = state.up.take() else { return };
         match how {
             Crash::Kill => state.disk.kill(),
             Crash::PowerLoss { keep } => state.disk.lose_power(keep),
         }
+        drop(up); // only now: a storage that is dropped while it holds the disk closes it in order, which syncs it
         self.drop_paths_of(node);
         self.settle();
     }
@@ -340,6 +380,9 @@ impl World {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             retry_at: None,
             counters: [Counters::default(); 2],
+            sent: 0,
+            tampers: BTreeMap::new(),
+            swapped: [None, None],
         });
         self.connect_now(path);
         self.settle();
@@ -368,6 +411,12 @@ impl World {
             self.connect_now(path);
         }
         self.settle();
+    }
+
+    /// Does this to a frame that is yet to be sent on a path; 0 is the next one, whichever end sends it.
+    pub fn tamper(&mut self, path: PathId, index: u64, tamper: Tamper) {
+        let path = &mut self.paths[path.0];
+        path.tampers.insert(path.sent + index, tamper);
     }
 
     /// Gives a path other faults.
@@ -526,8 +575,10 @@ impl World {
                     if let Some(transcript) = &mut self.transcript {
                         transcript.push(Sent { at: self.now, from: node, path, frame: frame.clone() });
                     }
-                    if let Some(wire) = &mut self.paths[path.0].wire {
-                        let Ok(()) = wire.links[side].handle(self.now, link::Input::Frame(frame));
+                    for frame in self.paths[path.0].tampered(side, frame) {
+                        if let Some(wire) = &mut self.paths[path.0].wire {
+                            let Ok(()) = wire.links[side].handle(self.now, link::Input::Frame(frame));
+                        }
                     }
                 }
                 Output::Disconnect { link, ending } => {
@@ -586,9 +637,16 @@ impl World {
         loop {
             let state = &mut self.nodes[node.0];
             let Some(up) = state.up.as_mut().filter(|_| !state.storage_stalled) else { return busy };
-            let Some((_, ticket, request)) = up.requests.pop_front_if(|(at, ..)| *at <= self.now) else { return busy };
+            if up.requests.front().is_none_or(|(at, ..)| *at > self.now) {
+                return busy;
+            }
+            let Some((_, ticket, request)) = up.requests.pop_front() else { return busy };
             busy = true;
             let reply = up.storage.execute(&request).map_err(|error| error.to_string());
+            if !state.disk.is_held() {
+                self.crash(node, Crash::Kill); // the disk was told to take its holder down at this step
+                return busy;
+            }
             self.input(node, Input::Storage { ticket, reply });
         }
     }

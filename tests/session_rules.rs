@@ -1,0 +1,415 @@
+//! Rules of a bare session that only odd orders of events put to the test.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon::codes::Code;
+use antiphon::log::Log;
+use antiphon::op::{Body, Cursor, Op, OpId, ReplicaId, Timeline};
+use antiphon::session::{Config, Event, Input, Local, Opening, Output, Session, Transport};
+use antiphon::timeline::Opens;
+use antiphon::wire::*;
+use antiphon::{Instant, Machine};
+use bytes::Bytes;
+
+const NOW: Instant = Instant::ZERO;
+
+fn config(datagram: bool) -> Config {
+    let transport = if datagram { Transport::Datagram { mtu: 1200 } } else { Transport::Reliable };
+    Config { transport, ..Config::default() }
+}
+
+fn session(id: u8, config: Config) -> Session {
+    let local = Local {
+        replica: ReplicaId([id; 16]),
+        timeline: Timeline::new(id.into()),
+        previous: None,
+        nonce: id.into(),
+        token: None,
+    };
+    Session::new(NOW, config, local)
+}
+
+fn hello(id: u8, nonce: u64) -> Message {
+    Message::Hello(Hello {
+        version_min: 1,
+        version_max: 1,
+        replica: ReplicaId([id; 16]),
+        timeline: Timeline::new(id.into()),
+        previous: None,
+        nonce,
+        limits: Limits::default(),
+        features: 0,
+        token: None,
+        extensions: Bytes::new(),
+    })
+}
+
+fn drain(session: &mut Session) -> Vec<Output> {
+    std::iter::from_fn(|| session.poll()).collect()
+}
+
+fn sent(outputs: &[Output]) -> Vec<Message> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Transmit(frame) => Message::decode(frame).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A live session whose peer is played by hand; on datagrams its frames are sealed with `tag`.
+fn live(config: Config) -> (Session, Option<Tag>) {
+    let datagram = config.transport != Transport::Reliable;
+    let mut session = session(1, config);
+    let mine = match &drain(&mut session)[0] {
+        Output::Transmit(frame) => frame.clone(),
+        _ => panic!(),
+    };
+    let mine = if datagram { mine.slice(..mine.len() - 4) } else { mine };
+    let theirs = hello(2, 2).encode();
+    let frame = if datagram { Tag::NONE.seal(&theirs) } else { theirs.clone() };
+    session.handle(NOW, Input::Received(frame)).unwrap();
+    session.handle(NOW, Input::Authenticated(Ok(()))).unwrap();
+    let hash = |frame: &[u8]| xxhash_rust::xxh3::xxh3_64(frame);
+    let welcome =
+        Welcome { version: 1, hellos: hash(&mine).wrapping_add(hash(&theirs)), durability: Durability::Commit };
+    let tag = datagram.then(|| Tag::new(2, 1));
+    give(&mut session, tag, Message::Welcome(welcome));
+    assert!(session.is_live());
+    drain(&mut session);
+    (session, tag)
+}
+
+fn give(session: &mut Session, tag: Option<Tag>, message: Message) {
+    let frame = message.encode();
+    session.handle(NOW, Input::Received(tag.map_or(frame.clone(), |tag| tag.seal(&frame)))).unwrap();
+}
+
+fn opens(id: u8) -> Arc<Opens> {
+    Arc::new(Opens::first(Timeline::new(id.into())))
+}
+
+fn opening(log: &Log, cursor: Option<Cursor>, thorough: bool) -> Input {
+    Input::Open(Box::new(Opening {
+        number: 0,
+        document: "doc".parse().unwrap(),
+        access: Access::Write,
+        grant: Access::Write,
+        thorough,
+        schema: None,
+        history: log.history().clone(),
+        horizon: log.horizon(),
+        tail: log.tail(),
+        heads: log.heads().clone(),
+        cursor,
+    }))
+}
+
+fn their_open(tail: u64, digest: u64, thorough: bool, cursor: Option<Cursor>) -> Message {
+    Message::Open(Open {
+        number: 7,
+        document: "doc".parse().unwrap(),
+        access: Access::Write,
+        thorough,
+        schema: None,
+        timelines: None,
+        begins: 0,
+        horizon: 0,
+        tail,
+        digest,
+        cursor: cursor.map(Into::into),
+        own: antiphon::heads::Head::NONE.into(),
+        acks: 0,
+    })
+}
+
+fn body(len: usize) -> Body {
+    Body::Bytes(vec![5; len].into())
+}
+
+#[test]
+fn a_skip_goes_before_a_large_op_though_the_peers_start_is_unknown() {
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut session, _) = live(config(false));
+        let other = ReplicaId([9; 16]);
+        let mut log = Log::new(opens(1));
+        log.append(ReplicaId([1; 16]), body(1)); // the peer lacks it
+        log.take(Op { id: OpId { author: other, seq: 1 }, body: body(1) }, None); // the peer has it
+        log.append(ReplicaId([1; 16]), body(100_000)); // the peer lacks it, in parts
+        session.handle(NOW, opening(&log, None, true)).unwrap();
+        give(&mut session, None, their_open(1, 99, true, None));
+        let head = antiphon::heads::Head::NONE.then(body(1).hash());
+        let heads: antiphon::heads::Heads = [(other, head)].into_iter().collect();
+        let part = antiphon::wire::control::pack_heads(heads.iter(), 1000).0;
+        give(&mut session, None, Message::Heads(HeadsPart { document: 7, offset: 0, last: true, heads: part }));
+        let comparison = log.compare(&heads).unwrap();
+        session.handle(NOW, Input::Compared { number: 0, comparison }).unwrap();
+        // The host answers each Load with one entry, as it may.
+        for _ in 0..10 {
+            let outputs = drain(&mut session);
+            let Some(from) = outputs.iter().find_map(|output| match output {
+                Output::Load { from, .. } => Some(*from),
+                _ => None,
+            }) else {
+                break;
+            };
+            let chunk = log.read(from, 0).unwrap();
+            session.handle(NOW, Input::Loaded { number: 0, chunk }).unwrap();
+        }
+        tx.send(()).unwrap();
+    });
+    assert!(rx.recv_timeout(Duration::from_secs(5)).is_ok(), "handle() never returns");
+}
+
+#[test]
+fn an_answer_about_one_peer_never_lets_another_in() {
+    let mut session = session(1, config(true));
+    session.handle(NOW, Input::Received(Tag::NONE.seal(&hello(2, 22).encode()))).unwrap();
+    session.handle(NOW, Input::Received(Tag::NONE.seal(&hello(3, 33).encode()))).unwrap();
+    let asked = drain(&mut session).into_iter().filter(|output| matches!(output, Output::Authenticate { .. })).count();
+    assert_eq!(asked, 1, "who comes second is not heard before the host has answered about the first");
+    session.handle(NOW, Input::Authenticated(Ok(()))).unwrap();
+    let welcomed = drain(&mut session).iter().any(|output| match output {
+        Output::Transmit(frame) => Tag::new(1, 33).unseal(frame).is_some_and(|frame| frame[0] == 2),
+        _ => false,
+    });
+    assert!(!welcomed, "replica 3 was welcomed by the answer to replica 2's question");
+}
+
+#[test]
+fn a_new_hello_before_live_begins_a_new_control_stream() {
+    let mut session = session(1, config(true));
+    let log = Log::new(opens(1));
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    session.handle(NOW, Input::Received(Tag::NONE.seal(&hello(2, 22).encode()))).unwrap();
+    session.handle(NOW, Input::Authenticated(Ok(()))).unwrap();
+    drain(&mut session);
+    // Nothing but Hello came of that one; this is the real one.
+    session.handle(NOW, Input::Received(Tag::NONE.seal(&hello(2, 23).encode()))).unwrap();
+    session.handle(NOW, Input::Authenticated(Ok(()))).unwrap();
+    let outputs = drain(&mut session);
+    let numbers: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Transmit(frame) => match Message::decode(&Tag::new(1, 23).unseal(frame)?) {
+                Ok(Message::Reliable(number, _)) => Some(number),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbers.first(), Some(&0), "the new peer waits for control message 0: {numbers:?}");
+}
+
+#[test]
+fn an_unknown_optional_message_inside_reliable_is_skipped() {
+    let (mut session, tag) = live(config(true));
+    let inner = Message::Unknown(0x7f, Bytes::from_static(b"future")).encode();
+    give(&mut session, tag, Message::Reliable(0, inner));
+    assert_eq!(session.ending(), None);
+}
+
+#[test]
+fn a_skip_frees_what_waited_behind_it() {
+    let (mut session, tag) = live(config(true));
+    let log = Log::new(opens(1));
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    give(&mut session, tag, Message::Reliable(0, their_open(0, 0, false, None).encode()));
+    let author = Announce { document: 7, number: 0, author: ReplicaId([2; 16]), base: 0 };
+    give(&mut session, tag, Message::Reliable(1, Message::Author(author).encode()));
+    let content = Content::Live { author: 0, seq: 1, body: body(1) };
+    give(&mut session, tag, Message::Changes(Changes { document: 7, absolute: true, from: 2, content }));
+    drain(&mut session);
+    let skip = Some(Skip { document: 7, from: 0, to: 2 });
+    let ack =
+        Ack { document: 0, number: 1, received: Point::at(0), held: 0, window: 1000, credit: 1000, skip, level: None };
+    give(&mut session, tag, Message::Ack(ack));
+    let taken = drain(&mut session).iter().any(|output| matches!(output, Output::Take { .. }));
+    assert!(taken, "the op right after the skip stays parked");
+}
+
+#[test]
+fn nothing_follows_closed() {
+    let mut config = config(true);
+    config.limits.documents = 1;
+    let (mut session, tag) = live(config);
+    let open = |name: &str| {
+        let Message::Open(open) = their_open(0, 0, false, None) else { panic!() };
+        Message::Open(Open { document: name.parse().unwrap(), ..open }).encode()
+    };
+    give(&mut session, tag, Message::Reliable(1, open("a")));
+    give(&mut session, tag, Message::Reliable(2, open("b")));
+    drain(&mut session);
+    give(&mut session, tag, Message::Reliable(0, Message::Ping(Ping { token: 0, blocked: false }).encode()));
+    let outputs = drain(&mut session);
+    let closed = outputs.iter().position(|output| matches!(output, Output::Event(Event::Closed(_)))).unwrap();
+    assert_eq!(&outputs[closed + 1..], &[]);
+}
+
+/// The peer lacks everything; the host is asked for the first entries.
+fn asked_for_entries(ops: u64) -> (Session, Log) {
+    let (mut session, _) = live(config(false));
+    let mut log = Log::new(opens(1));
+    (0..ops).for_each(|_| {
+        log.append(ReplicaId([1; 16]), body(10));
+    });
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    give(&mut session, None, their_open(0, 0, false, None));
+    (session, log)
+}
+
+#[test]
+fn a_rewind_into_an_op_that_is_not_in_parts_is_refused() {
+    let (mut session, _) = live(config(false));
+    let mut log = Log::new(opens(1));
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    give(&mut session, None, their_open(0, 0, false, None));
+    give(&mut session, None, Message::Author(Announce { document: 7, number: 0, author: ReplicaId([2; 16]), base: 0 }));
+    let content = Content::Live { author: 0, seq: 1, body: body(10) };
+    give(&mut session, None, Message::Changes(Changes { document: 7, absolute: true, from: 0, content }));
+    log.take(Op { id: OpId { author: ReplicaId([2; 16]), seq: 1 }, body: body(10) }, Some(Timeline::new(2)));
+    let digest = log.heads().digest();
+    session.handle(NOW, Input::Advance { number: 0, tail: 1, digest, held: 1, live: None }).unwrap();
+    let mut asked = 0;
+    for round in 1..=2u64 {
+        for _ in 0..50 {
+            let outputs = drain(&mut session);
+            if !outputs.iter().any(|output| matches!(output, Output::Load { .. })) {
+                break;
+            }
+            asked += round / 2;
+            session.handle(NOW, Input::Loaded { number: 0, chunk: log.read(0, 1000).unwrap() }).unwrap();
+        }
+        session.handle(Instant::from_millis(30), Input::Timer).unwrap(); // the skip is told
+        let (received, from) = (Point::at(0), Point { position: 0, offset: 5 });
+        give(&mut session, None, Message::Rewind(Rewind { document: 0, number: round, received, from, to: None }));
+    }
+    assert!(asked < 10, "{asked} loads of the same entry, and no end");
+}
+
+#[test]
+fn rewinds_draw_at_most_a_window_a_round_trip() {
+    let (mut session, mut log) = asked_for_entries(60);
+    let chunk = log.read(0, u64::MAX).unwrap();
+    session.handle(NOW, Input::Loaded { number: 0, chunk }).unwrap();
+    drain(&mut session);
+    let mut sent = 0;
+    for number in 1..=1000u64 {
+        let (from, to) = (Point::at(0), Some(Point::at(60)));
+        give(&mut session, None, Message::Rewind(Rewind { document: 0, number, received: Point::at(0), from, to }));
+        let outputs = drain(&mut session);
+        if outputs.iter().any(|output| matches!(output, Output::Load { .. })) {
+            let chunk = log.read(0, u64::MAX).unwrap();
+            session.handle(NOW, Input::Loaded { number: 0, chunk }).unwrap();
+        }
+        let frames = outputs.into_iter().chain(drain(&mut session));
+        sent += frames
+            .map(|output| match output {
+                Output::Transmit(frame) => frame.len(),
+                _ => 0,
+            })
+            .sum::<usize>();
+    }
+    assert!(
+        sent <= Limits::default().window as usize + 2 * 1200,
+        "1000 Rewinds at one moment, of 12 bytes each, are answered by {sent} bytes"
+    );
+}
+
+#[test]
+fn what_is_sent_again_is_loaded_within_bounds() {
+    let (mut session, mut log) = asked_for_entries(60);
+    for _ in 0..100 {
+        let from = drain(&mut session).iter().find_map(|output| match output {
+            Output::Load { from, .. } => Some(*from),
+            _ => None,
+        });
+        let Some(from) = from else { break };
+        session.handle(NOW, Input::Loaded { number: 0, chunk: log.read(from, 100).unwrap() }).unwrap();
+    }
+    let (from, to) = (Point::at(0), Some(Point::at(60)));
+    give(&mut session, None, Message::Rewind(Rewind { document: 0, number: 1, received: Point::at(0), from, to }));
+    for output in drain(&mut session) {
+        if let Output::Load { max_cost, .. } = output {
+            assert_ne!(max_cost, u64::MAX);
+        }
+    }
+}
+
+#[test]
+fn an_empty_peer_is_not_sent_ops_from_above_a_horizon() {
+    let (mut session, _) = live(config(false));
+    let source = {
+        let mut log = Log::new(opens(1));
+        (0..4).for_each(|_| {
+            log.append(ReplicaId([1; 16]), body(1));
+        });
+        log
+    };
+    let history = source.history().clone();
+    let log = Log::load(history, source.heads().clone(), 2, 4);
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    give(&mut session, None, their_open(0, 0, false, None));
+    let outputs = drain(&mut session);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Load { .. })), "a gap is sent: {outputs:?}");
+}
+
+#[test]
+fn a_skip_that_waits_for_the_peers_start_is_told_then() {
+    let (mut session, _) = live(config(false));
+    let other = ReplicaId([9; 16]);
+    let mut log = Log::new(opens(1));
+    log.append(ReplicaId([1; 16]), body(1)); // the peer lacks it
+    log.take(Op { id: OpId { author: other, seq: 1 }, body: body(1) }, None); // the peer has it
+    session.handle(NOW, opening(&log, None, true)).unwrap();
+    give(&mut session, None, their_open(1, 99, true, None));
+    let head = antiphon::heads::Head::NONE.then(body(1).hash());
+    let heads: antiphon::heads::Heads = [(other, head)].into_iter().collect();
+    let part = antiphon::wire::control::pack_heads(heads.iter(), 1000).0;
+    give(&mut session, None, Message::Heads(HeadsPart { document: 7, offset: 0, last: true, heads: part }));
+    session.handle(NOW, Input::Compared { number: 0, comparison: log.compare(&heads).unwrap() }).unwrap();
+    let mut outputs = drain(&mut session);
+    for position in 0..2 {
+        assert!(
+            outputs.iter().any(|output| matches!(output, Output::Load { from, .. } if *from == position)),
+            "{outputs:?}"
+        );
+        session.handle(NOW, Input::Loaded { number: 0, chunk: log.read(position, 0).unwrap() }).unwrap();
+        outputs = drain(&mut session);
+    }
+    // The delay of acknowledgements goes by, and only then does the peer say where it starts.
+    session.handle(Instant::from_millis(30), Input::Timer).unwrap();
+    drain(&mut session);
+    give(&mut session, None, Message::Resume(Resume { document: 7, from: Some(1) }));
+    session.handle(Instant::from_millis(100), Input::Timer).unwrap();
+    session.handle(Instant::from_millis(200), Input::Timer).unwrap();
+    let told =
+        sent(&drain(&mut session)).iter().any(|message| matches!(message, Message::Ack(ack) if ack.skip.is_some()));
+    assert!(told, "the peer never learns that position 1 holds nothing for it");
+}
+
+#[test]
+fn a_tail_that_no_log_has_is_refused() {
+    let (mut session, _) = live(config(false));
+    session.handle(NOW, opening(&Log::new(opens(1)), None, false)).unwrap();
+    give(&mut session, None, their_open(u64::MAX, 0, false, None));
+    assert_ne!(session.held(0).map(|held| held.position), Some(u64::MAX));
+}
+
+#[test]
+fn a_late_denial_is_no_misuse() {
+    let (mut session, _) = live(config(false));
+    give(&mut session, None, their_open(0, 0, false, None));
+    drain(&mut session); // PeerOpened: the host thinks
+    give(
+        &mut session,
+        None,
+        Message::Close(End { document: "doc".parse().unwrap(), code: Code::DONE, reason: String::new() }),
+    );
+    let told = drain(&mut session).iter().any(|output| matches!(output, Output::Event(_)));
+    let deny = Input::Deny { document: "doc".parse().unwrap(), code: Code::FORBIDDEN, reason: String::new() };
+    assert!(told || session.handle(NOW, deny).is_ok(), "nobody told the host that the question is void");
+}
