@@ -178,8 +178,7 @@ impl Victim {
             Stage::Live => {}
             Stage::Opened => {
                 frames.push(open(OURS, &doc(), |_| {}));
-                frames.push(resume(OURS, Some(0)));
-                frames.push(author(OURS, 0, stranger(), 0));
+                frames.push(author(OURS, 0, stranger(), 0)); // with nothing held, both know where it starts
             }
             Stage::Other => {
                 frames.push(open(OURS, &document("other"), |_| {}));
@@ -583,7 +582,7 @@ fn attacks() -> Vec<Attack> {
         // Before anything.
         ("nothing at all", Stage::Fresh, vec![Bytes::new()], malformed),
         ("garbage first", Stage::Fresh, vec![Bytes::from_static(&[0xff; 40])], malformed),
-        ("HTTP", Stage::Fresh, vec![Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")], Lives), // 'G' is optional
+        ("HTTP", Stage::Fresh, vec![Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")], Ends(Code::UNEXPECTED)), // 'G' is optional, but no way to begin
         ("a Hello that is cut off", Stage::Fresh, vec![short_hello], malformed),
         ("a Hello that goes on", Stage::Fresh, vec![long_hello.into()], malformed),
         ("a Ping before Hello", Stage::Fresh, vec![ping()], unexpected),
@@ -597,7 +596,7 @@ fn attacks() -> Vec<Attack> {
             oversized,
         ),
         ("frames that nothing fits in", Stage::Fresh, vec![hello(Limits { frame: 100, ..limits() })], oversized),
-        ("16 KiB of what may be ignored", Stage::Fresh, vec![Bytes::from(vec![0x41; 6 << 10]); 3], overrun),
+        ("what may be ignored, before Hello", Stage::Fresh, vec![Bytes::from(vec![0x41; 6 << 10]); 3], unexpected),
         // Hello said.
         ("Hello twice", Stage::Greeted, vec![hello(limits())], unexpected),
         ("a Welcome of others", Stage::Greeted, vec![welcome()], unexpected),
@@ -857,7 +856,7 @@ fn attacks() -> Vec<Attack> {
             "an Ack of half an op that went whole",
             Stage::Opened,
             vec![ack_with(1, 0, 0, |ack| ack.received.offset = u32::MAX)],
-            Lives,
+            Ends(Code::UNEXPECTED),
         ),
         ("durable before it was taken", Stage::Opened, vec![ack(1, 1, 2)], unexpected),
         ("acknowledgements that are old", Stage::Opened, vec![ack(2, 3, 3), ack(1, 9, 9), ack(2, 9, 9)], Lives),
@@ -905,13 +904,13 @@ fn attacks() -> Vec<Attack> {
             "a Rewind into the middle of an op",
             Stage::Opened,
             vec![rewind(1, 0, Point { position: 1, offset: 10 }, None)],
-            Lives,
+            Ends(Code::UNEXPECTED),
         ),
         (
             "a Rewind past the end of an op",
             Stage::Opened,
             vec![rewind(1, 0, Point { position: 1, offset: 1000 }, None)],
-            Lives,
+            Ends(Code::UNEXPECTED),
         ),
         ("Rewinds of what is durable", Stage::Opened, vec![ack(1, 3, 3), rewind(2, 3, Point::at(0), None)], Lives),
     ];
