@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use antiphon::codes::Code;
 use antiphon::op::{Cursor, DocumentId};
@@ -119,6 +120,15 @@ impl Restored {
 
     fn nodes(&self) -> [NodeId; 2] {
         [self.client, self.server]
+    }
+
+    /// The app resets the document, if it is connected.
+    fn reset(&mut self) {
+        let Some(link) = self.world.link(self.path, self.client) else { return };
+        if self.world.replica(self.client).and_then(|replica| replica.session(link)?.peer()).is_some() {
+            self.world.input(self.client, Input::Reset { document: doc(), link });
+            self.world.settle();
+        }
     }
 
     /// Both hold all of the story, and these.
@@ -246,6 +256,7 @@ fn a_fork_is_reported_at_both_ends_and_mended_from_the_authority() {
                 let mut this = Restored::forked(medium, options(Authority::Upstream), new);
                 let Restored { world, client, server, path, .. } = &mut this;
                 let (client, server) = (*client, *server);
+                let before = world.id(client);
                 if restarted {
                     // Own ops are no longer in memory when the peer's word of them comes.
                     world.stop(client);
@@ -262,6 +273,11 @@ fn a_fork_is_reported_at_both_ends_and_mended_from_the_authority() {
                 assert_eq!(mended(world, client), 1);
                 assert!(orphans(world, client).is_empty() && orphans(world, server).is_empty());
                 assert_eq!(renewals(world, server) + mended(world, server), 0, "the authority stays as it is");
+                let old: Vec<_> = entries_on(world.disk(server), &doc())
+                    .into_iter()
+                    .filter(|entry| entry.op.id.author == before)
+                    .collect();
+                assert_eq!(old.len(), 4, "{count} {restarted}: nothing of one history was taken for more of the other");
                 let me = world.id(client);
                 let mine: Vec<_> = entries_on(world.disk(client), &doc())
                     .into_iter()
@@ -307,9 +323,7 @@ fn without_an_authority_a_fork_stays_until_the_app_resets() {
         let quiet = this.world.transcript().len();
         this.world.run_for(5 * SECOND);
         assert!(this.world.transcript().len() - quiet < 20, "a fork that is known is not talked about all the time");
-        let link = this.world.link(this.path, this.client).expect("they are connected");
-        this.world.input(this.client, Input::Reset { document: doc(), link });
-        this.world.settle();
+        this.reset();
         this.ends_with(&["w", "x", "from the client", "from the server"]);
         this.world.run_for(SECOND);
         assert_eq!(mended(&this.world, this.client), 1);
@@ -320,9 +334,7 @@ fn without_an_authority_a_fork_stays_until_the_app_resets() {
 fn a_reset_of_what_is_whole_changes_nothing() {
     let mut this = Restored::new(medium(), options(Authority::Nobody));
     for _ in 0..2 {
-        let link = this.world.link(this.path, this.client).expect("they are connected");
-        this.world.input(this.client, Input::Reset { document: doc(), link });
-        this.world.settle();
+        this.reset();
         this.ends_with(&[]);
         this.world.run_for(SECOND);
     }
@@ -472,6 +484,12 @@ fn a_storage_that_fails_at_any_step_of_mending_loses_and_doubles_nothing() {
         assert!(mend.lost.iter().all(|body| body == "amid"), "{step}: what is put aside is not lost: {:?}", mend.lost);
         assert_eq!(mended(&mend.this.world, mend.this.client), 1, "{step}");
         failures += count(&mend.this.world, mend.this.client, |event| matches!(event, Event::Failed { .. }));
+        let id = mend.this.world.id(mend.this.client);
+        assert_eq!(
+            identity(mend.this.world.disk(mend.this.client)).replica,
+            id,
+            "{step}: its new id is written in the end"
+        );
     }
     assert!(failures > 5, "{failures}");
 }
@@ -505,6 +523,8 @@ fn appends_amid_mending_are_not_lost() {
         |this| {
             this.world.append(this.client, &doc(), "amid");
             this.world.append(this.client, &doc(), "amid too");
+            let failed = count(&this.world, this.client, |event| matches!(event, Event::Failed { .. }));
+            assert_eq!(failed, 0);
         },
         &new,
     );
@@ -526,19 +546,39 @@ fn ops_of_the_authority_amid_mending_are_not_lost() {
 #[test]
 fn a_reset_amid_mending_loses_and_doubles_nothing() {
     let new = [&NEW[..], &["amid"]].concat();
-    amid(
-        |this| {
-            this.world.append(this.client, &doc(), "amid");
-            if let Some(link) = this.world.link(this.path, this.client) {
-                let live = this.world.replica(this.client).and_then(|replica| replica.session(link)?.peer()).is_some();
-                if live {
-                    this.world.input(this.client, Input::Reset { document: doc(), link });
-                    this.world.settle();
-                }
-            }
-        },
-        &new,
-    );
+    // The second time the append is being written when a piece of what was put aside comes to stand behind it.
+    for (before, between) in [(Duration::ZERO, Duration::ZERO), (MILLISECOND / 2, MILLISECOND * 7 / 10)] {
+        amid(
+            |this| {
+                this.world.run_for(before);
+                this.world.append(this.client, &doc(), "amid");
+                this.world.run_for(between);
+                this.reset();
+            },
+            &new,
+        );
+    }
+}
+
+#[test]
+fn a_reset_that_the_app_wants_survives_a_storage_that_fails() {
+    for step in 1..6 {
+        let mut this = Restored::forked(medium(), options(Authority::Nobody), &NEW);
+        this.world.mend(this.path);
+        this.world.run_for(SECOND);
+        this.world.set_storage_delay(this.client, MILLISECOND);
+        this.world.append(this.client, &doc(), "being written");
+        this.world.disk(this.client).fail_at_step(step);
+        this.reset();
+        this.world.run_for(10 * SECOND);
+        assert_eq!(mended(&this.world, this.client), 1, "step {step}");
+        let lost = this.world.events(this.client).any(|event| match event {
+            Event::Recovered { lost, .. } => !lost.is_empty(),
+            _ => false,
+        });
+        assert_eq!(lost, step == 1, "the app is told of its append, whatever the replica is called by now");
+        this.ends_with(&if lost { NEW.to_vec() } else { [&NEW[..], &["being written"]].concat() });
+    }
 }
 
 #[test]
@@ -586,14 +626,15 @@ fn ops_of_others_that_only_the_mended_replica_holds_survive() {
     world.open(friend, &doc(), options(Authority::Nobody));
     let beside = world.join(friend, client, Medium::reliable(MILLISECOND));
     (0..5).for_each(|number| world.append(friend, &doc(), format!("friend's {number}")));
-    world.append(client, &doc(), "x");
+    // As many as were lost: the fork shows in the peer's Open, before anything else could bring the friend's ops over.
+    ["x", "y"].iter().for_each(|body| world.append(client, &doc(), *body));
     converge(world, &[client, friend], &doc(), SECOND);
     let author = world.id(friend);
     world.cut(beside, true);
     world.crash(friend, Crash::Kill);
     world.mend(path);
     let relayed = ["friend's 0", "friend's 1", "friend's 2", "friend's 3", "friend's 4"];
-    this.ends_with(&[&relayed[..], &["x"]].concat());
+    this.ends_with(&[&relayed[..], &["x", "y"]].concat());
     let world = &mut this.world;
     assert_eq!(mended(world, client), 1);
     let on_server = entries_on(world.disk(server), &doc());
@@ -611,9 +652,33 @@ fn ops_of_others_that_only_the_mended_replica_holds_survive() {
     converge(world, &[client, server, friend], &doc(), 10 * SECOND);
     world.run_for(SECOND);
     assert_eq!(mended(world, friend), 1);
-    assert_eq!(orphans(world, friend), [b"x"], "x has its place under another id, and was not the friend's to move");
+    let orphans = orphans(world, friend);
+    assert_eq!(orphans, [b"x", b"y"], "they have their place under another id, and were not the friend's to move");
     world.append(friend, &doc(), "and on");
     converge(world, &[client, server, friend], &doc(), SECOND);
+}
+
+#[test]
+fn a_third_replica_that_is_there_all_the_time_brings_nothing_back_and_loses_nothing() {
+    for latency in 0..8 {
+        for delay in [0, 1, 4] {
+            let mut this = Restored::forked(medium(), options(Authority::Upstream), &NEW[..2]);
+            let Restored { world, client, path, .. } = &mut this;
+            let friend = world.add(config());
+            world.open(friend, &doc(), options(Authority::Nobody));
+            world.join(friend, *client, Medium::reliable(MILLISECOND * latency));
+            let said: Vec<_> = (0..12).map(|number| format!("friend's {number}")).collect();
+            said.iter().for_each(|body| world.append(friend, &doc(), body.clone()));
+            converge(world, &[*client, friend], &doc(), SECOND);
+            world.run_for(SECOND);
+            world.set_storage_delay(*client, MILLISECOND * delay);
+            world.mend(*path);
+            // The friend holds the forked ops, and offers them whenever it may.
+            this.ends_with(&NEW[..2].iter().copied().chain(said.iter().map(String::as_str)).collect::<Vec<_>>());
+            assert_eq!(mended(&this.world, this.client), 1, "latency {latency}, delay {delay}");
+            assert!(orphans(&this.world, this.client).is_empty());
+        }
+    }
 }
 
 #[test]
