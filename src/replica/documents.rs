@@ -37,7 +37,11 @@ pub(super) struct Document {
     waiting: Vec<Bytes>,
     waiting_cost: u64,
     /// After a failure: own bodies that were on their way.
-    in_doubt: Option<Vec<(OpId, Bytes)>>,
+    #[allow(
+        clippy::box_collection,
+        reason = "idle documents are many, failures few: a pointer is what all of them pay"
+    )]
+    in_doubt: Option<Box<Vec<(OpId, Bytes)>>>,
     /// How often the storage failed, since it last worked.
     backoff: Option<Box<Backoff>>,
     /// Where the log ended when it was last in memory.

@@ -5,6 +5,7 @@
 //! own ops that do not fit are appended under the new id, or handed to the app; what does not fit and is not our own is
 //! handed to the app. How far it got is stored with what it writes, so that a crash in between loses and doubles nothing.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,11 +23,11 @@ use crate::timeline::TimelineRecord;
 pub(super) struct Mending {
     stage: Stage,
     /// What was put aside and is not dealt with, as places in storage.
-    aside: Option<(u64, u64)>,
+    aside: Option<Box<(u64, u64)>>,
     /// What was put aside can't be compared with the log before what is on its way is written.
     waits: bool,
     /// The authority, where the app chose one.
-    source: Option<ReplicaId>,
+    source: Option<Box<ReplicaId>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -47,7 +48,7 @@ enum Stage {
 impl Mending {
     /// The document was loaded, with these places put aside, and these timelines.
     pub(super) fn loaded(&mut self, aside: Option<(u64, u64)>, timelines: &[TimelineRecord]) {
-        (self.aside, self.waits) = (aside, false);
+        (self.aside, self.waits) = (aside.map(Box::new), false);
         self.stage = match self.stage {
             Stage::Wanted => Stage::Wanted,
             Stage::Resetting(timeline) if timelines.iter().any(|record| record.timeline == timeline) => {
@@ -82,8 +83,8 @@ impl Mending {
     }
 
     fn is_source(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
-        match (self.source, authority) {
-            (Some(source), _) => source == peer,
+        match (&self.source, authority) {
+            (Some(source), _) => **source == peer,
             (None, Authority::Upstream) => upstream,
             // After a restart nothing tells whom the app chose.
             (None, Authority::Nobody | Authority::Us) => true,
@@ -133,7 +134,7 @@ impl Replica {
         if state.mending.is_resetting() {
             return;
         }
-        state.mending.source = source;
+        state.mending.source = source.map(Box::new);
         state.mending.stage = Stage::Wanted;
         // A new id at once: new appends then fit whatever the authority has.
         self.renew();
@@ -182,7 +183,7 @@ impl Replica {
     fn read_aside(&mut self, document: &DocumentId) {
         let max_cost = self.config.read_max;
         let Some(state) = self.documents.get_mut(document) else { return };
-        match state.mending.aside {
+        match state.mending.aside.as_deref().copied() {
             Some((from, _)) => {
                 let request = Request::ReadAside { document: document.clone(), from, max_cost };
                 self.request(Asked::Aside(document.clone()), request);
@@ -211,7 +212,11 @@ impl Replica {
         let me = self.identity.replica;
         let own: Vec<_> = entries.iter().map(|entry| self.is_own(entry.op.id.author)).collect();
         let Some(state) = self.documents.get_mut(document) else { return };
-        let Some((from, _)) = state.mending.aside.filter(|_| state.mending.stage == Stage::Salvaging) else { return };
+        let Some((from, _)) =
+            state.mending.aside.as_deref().copied().filter(|_| state.mending.stage == Stage::Salvaging)
+        else {
+            return;
+        };
         let mut place = from;
         let appends = state.options().salvage == Salvage::Append;
         let (mut ops, mut orphans) = (Vec::new(), Vec::new());
@@ -270,7 +275,8 @@ impl Replica {
     /// What was salvaged is durable: goes on with the rest.
     pub(super) fn salvaged(&mut self, document: &DocumentId, place: u64) {
         let Some(state) = self.documents.get_mut(document) else { return };
-        state.mending.aside = state.mending.aside.map(|(_, to)| (place, to)).filter(|(from, to)| from < to);
+        state.mending.aside.as_deref_mut().into_iter().for_each(|(from, _)| *from = place);
+        state.mending.aside.take_if(|aside| aside.0 >= aside.1);
         if state.mending.stage == Stage::Salvaging {
             self.read_aside(document);
         }
