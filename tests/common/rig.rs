@@ -397,8 +397,10 @@ impl CreditModel {
                             Content::Bulk { span, bodies, .. } => {
                                 (from + span, bodies.iter().map(|body| body.wire_len() as u64 + 32).sum())
                             }
-                            Content::Part { offset: 0, total, .. } => (from + 1, u64::from(*total) + 32),
-                            Content::Part { .. } => continue, // charged with the first part
+                            Content::Part { offset, total, piece, .. } if *offset + piece.len() as u32 == *total => {
+                                (from + 1, u64::from(*total) + 32)
+                            }
+                            Content::Part { .. } => continue, // until it is whole, the peer counts nothing
                         };
                         let ops = if let Content::Bulk { bodies, .. } = &changes.content { bodies.len() } else { 1 };
                         self.sent(changes.document, to, cost, ops);
