@@ -8,7 +8,7 @@ use antiphon::op::{DocumentId, Entry, Op};
 use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
-use antiphon::storage::{Continuity, Reply, Request, Storage, Transaction};
+use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, Transaction};
 use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
 use antiphon_memory::{Disk, MemoryStorage};
@@ -287,6 +287,12 @@ impl Rig {
 
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(duration, &mut |_| {}, |_| false);
+    }
+
+    /// Who an end is, as its disk has it.
+    pub fn identity(&self, end: usize) -> Identity {
+        let mut storage = self.ends[end].storage.clone();
+        storage.identity().expect("the disk works").expect("it was opened")
     }
 
     /// Makes what an end has written survive a loss of power, so that its disk need not remember how to take it back.
