@@ -315,6 +315,7 @@ impl Session {
             self.by_peer.remove(&theirs.number);
         }
         self.parts_out.take_if(|(part, _)| *part == number);
+        self.claim.take_if(|claim| *claim == number);
         self.parts_in.take_if(|part| *part == number);
         self.acks_due.remove(&number);
         self.heads_out.remove(&number);

@@ -120,16 +120,20 @@ impl Session {
         let others = self.outstanding - outstanding;
         let stuck = window_max.saturating_sub(window);
         let share = self.credit.1.saturating_sub(others.saturating_add(stuck)) / 2;
+        // While a document waits for the link, the others leave it to it.
+        let mine = self.claim.is_none_or(|claim| claim == number);
+        let whole = outstanding == 0 && window >= window_max && self.credit.1 > others;
         Some(Allowance {
             number,
             begins: document.begins,
             bytes,
-            cost: window.min(share).saturating_sub(outstanding),
-            lone: self.outstanding == 0 && self.credit.1 > 0 && window >= window_max,
+            cost: if mine { window.min(share).saturating_sub(outstanding) } else { 0 },
+            lone: mine && whole,
+            alone: others == 0,
             part: self.parts_out.is_none(),
+            part_window: window_max,
             repair: self.repaired.1 < window_max,
             op_max: u64::from(self.peer.as_ref()?.limits.op),
-            part_window: window_max,
         })
     }
 
@@ -195,14 +199,19 @@ impl Session {
                 continue;
             };
             let was_unreceived = document.sending.is_unreceived();
-            match document.sending.step(&allowance) {
+            let step = document.sending.step(&allowance);
+            match step {
+                Step::Crowded => _ = self.claim.get_or_insert(number),
+                _ => _ = self.claim.take_if(|claim| *claim == number),
+            }
+            match step {
                 Step::Idle => {
                     if document.sending.skip().is_some() {
                         self.acknowledge(number);
                     }
                 }
                 Step::TooLarge => self.close_for(number, Code::OP_TOO_LARGE, "an op is larger than the peer takes"),
-                Step::Blocked => {
+                Step::Blocked | Step::Crowded => {
                     self.blocked.insert(number);
                     if self.link.is_datagram() || !allowance.repair {
                         let wait = self.round_trip.wait(self.config.ack_delay, 0);

@@ -503,6 +503,8 @@ pub struct Session {
     undurable: u64,
     /// The document and position of the op that goes in parts.
     parts_out: Option<(u32, u64)>,
+    /// A document whose next op needs the link for itself. Meanwhile the others send nothing new.
+    claim: Option<u32>,
     /// Bytes sent again since a moment: no more than a window a round trip, whatever the peer says is missing.
     repaired: (Instant, u64),
     /// The document of the op that comes in parts.
@@ -550,6 +552,7 @@ impl Session {
             outstanding: 0,
             undurable: 0,
             parts_out: None,
+            claim: None,
             repaired: (now, 0),
             parts_in: None,
         };

@@ -77,8 +77,10 @@ pub(super) struct Allowance {
     pub(super) bytes: usize,
     /// Cost of new ops.
     pub(super) cost: u64,
-    /// Whether one op may cost more.
+    /// Whether one op may cost more, if it goes in parts, or alone.
     pub(super) lone: bool,
+    /// Whether nothing of other documents is outstanding.
+    pub(super) alone: bool,
     /// Whether an op in parts may begin.
     pub(super) part: bool,
     /// Whether what was sent may be sent again.
@@ -96,6 +98,8 @@ pub(super) enum Step {
     Idle,
     /// Nothing, until the peer or the transport gives room.
     Blocked,
+    /// Nothing, until nothing of other documents is outstanding.
+    Crowded,
     /// The peer does not take the next op.
     TooLarge,
     /// The host must load entries.
@@ -270,8 +274,8 @@ impl Sending {
             return Step::TooLarge;
         }
         // An op in parts was charged when its first part went.
-        let affordable = !fresh || offset > 0 || first.cost() <= allowance.cost || allowance.lone;
-        if !affordable {
+        let affordable = !fresh || offset > 0 || first.cost() <= allowance.cost;
+        if !affordable && !allowance.lone {
             return Step::Blocked;
         }
         // No more than fit the frame and the credit, and one beyond: its position is where the frame ends.
@@ -300,6 +304,9 @@ impl Sending {
             None
         };
         if let Some((packed, _)) = whole {
+            if !affordable && !allowance.alone {
+                return Step::Crowded;
+            }
             let end = Point::at(packed.to);
             self.account(end, fresh, packed.cost, allowance);
             return Step::Send { packed, end, fresh, part: false };
@@ -317,7 +324,16 @@ impl Sending {
         let part = pack_part(allowance.number, allowance.begins, range.start, first, author, offset, allowance.bytes);
         let Some((packed, end)) = part else { return Step::Blocked };
         self.parts = Some((range.start, first.body.wire_len() as u32));
-        let cost = if begun { packed.cost } else { 0 };
+        // At first it is charged what the document may have, so that others go on beside it. The rest comes with the
+        // last part, which waits until nothing of theirs is outstanding: then the peer takes the op as a whole.
+        let cost = match (fresh, end.offset) {
+            (true, 0) => packed.cost.saturating_sub(if begun { 0 } else { self.outstanding.total() }),
+            (true, _) if begun => packed.cost.min(allowance.cost),
+            _ => 0,
+        };
+        if end.offset == 0 && cost > allowance.cost && !allowance.alone {
+            return Step::Crowded;
+        }
         self.account(end, fresh, cost, allowance);
         Step::Send { packed: Packed { cost, ..packed }, end, fresh, part: true }
     }

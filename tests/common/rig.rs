@@ -8,7 +8,7 @@ use antiphon::op::{DocumentId, Entry, Op};
 use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
-use antiphon::storage::{Continuity, Reply, Request, Storage, Transaction};
+use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, Transaction};
 use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
 use antiphon_memory::{Disk, MemoryStorage};
@@ -289,6 +289,12 @@ impl Rig {
         self.run_until(duration, &mut |_| {}, |_| false);
     }
 
+    /// Who an end is, as its disk has it.
+    pub fn identity(&self, end: usize) -> Identity {
+        let mut storage = self.ends[end].storage.clone();
+        storage.identity().expect("the disk works").expect("it was opened")
+    }
+
     /// Makes what an end has written survive a loss of power, so that its disk need not remember how to take it back.
     pub fn sync(&mut self, end: usize) {
         self.ends[end].storage.sync().expect("the disk works");
@@ -397,8 +403,10 @@ impl CreditModel {
                             Content::Bulk { span, bodies, .. } => {
                                 (from + span, bodies.iter().map(|body| body.wire_len() as u64 + 32).sum())
                             }
-                            Content::Part { offset: 0, total, .. } => (from + 1, u64::from(*total) + 32),
-                            Content::Part { .. } => continue, // charged with the first part
+                            Content::Part { offset, total, piece, .. } if *offset + piece.len() as u32 == *total => {
+                                (from + 1, u64::from(*total) + 32)
+                            }
+                            Content::Part { .. } => continue, // until it is whole, the peer counts nothing
                         };
                         let ops = if let Content::Bulk { bodies, .. } = &changes.content { bodies.len() } else { 1 };
                         self.sent(changes.document, to, cost, ops);
