@@ -464,6 +464,9 @@ impl Session {
         document.sending.skip_origin = skip_origin;
         document.sending.live_origin = Some(theirs.timeline);
         document.peer_access = open.access;
+        if same_heads {
+            (document.in_step, document.told_level) = (Some(level), Some(level));
+        }
         if back == Start::Heads {
             resuming.outgoing = Some((None, 0));
             self.heads_out.insert(number);
@@ -484,10 +487,6 @@ impl Session {
             self.settle_resuming(number);
         }
         if same_heads && self.documents.get(&number).is_some_and(|document| document.is_open()) {
-            if let Some(document) = self.documents.get_mut(&number) {
-                document.in_step = Some(level);
-                document.told_level = Some(level);
-            }
             self.event(Event::InStep { number });
         }
     }
@@ -520,6 +519,8 @@ impl Session {
             if document.sending.skip().is_some() {
                 self.acknowledge(number);
             }
+            // Where neither end has anything to send, nothing else would make them compare.
+            self.check_level(number);
         }
     }
 

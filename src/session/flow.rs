@@ -511,7 +511,7 @@ impl Session {
     // ---------------------------------------------------------------------------------------- in step
 
     /// Compares with where the peer stands, once both mean the same entries.
-    fn check_level(&mut self, number: u32) {
+    pub(super) fn check_level(&mut self, number: u32) {
         let Some(document) = self.documents.get_mut(&number).filter(|document| document.is_open()) else { return };
         if !document.is_level() || document.forked {
             return;
