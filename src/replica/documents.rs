@@ -208,11 +208,6 @@ impl Document {
         self.pipeline.salvaged = Some(place);
     }
 
-    /// Whether something is on its way into the log.
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.pipeline.is_idle()
-    }
-
     pub(super) fn is_writing(&self) -> bool {
         self.pipeline.writing.is_some()
     }
@@ -514,7 +509,6 @@ impl Replica {
         if let Some(place) = batch.salvaged {
             self.salvaged(document, place);
         }
-        self.salvage_on(document);
         self.reset_when_quiet(document);
         self.write(document);
         self.idle_check(document);

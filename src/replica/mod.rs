@@ -524,8 +524,9 @@ enum Asked {
     Own(DocumentId, LinkId, crate::heads::Head),
     Write(DocumentId),
     Reset(DocumentId),
-    Aside(DocumentId),
-    AsideChains(DocumentId, Vec<crate::op::Entry>),
+    /// What was put aside from a place on, and then the chains in the log at the same ops.
+    Aside(DocumentId, u64),
+    AsideChains(DocumentId, u64, Vec<crate::op::Entry>),
     Peer(LinkId),
     Document(LinkId, DocumentId),
 }
@@ -656,9 +657,9 @@ impl Replica {
             }
             (Asked::Write(document), Ok(_)) => self.written(&document),
             (Asked::Reset(document), Ok(_)) => self.reset_done(&document),
-            (Asked::Aside(document), Ok(Reply::Entries(entries))) => self.aside_read(&document, entries),
-            (Asked::AsideChains(document, entries), Ok(Reply::Chains(chains))) => {
-                self.salvage(&document, entries, &chains);
+            (Asked::Aside(document, from), Ok(Reply::Entries(entries))) => self.aside_read(&document, from, entries),
+            (Asked::AsideChains(document, from, entries), Ok(Reply::Chains(chains))) => {
+                self.salvage(&document, from, entries, &chains);
             }
             (asked, reply) => {
                 let reason =
@@ -754,8 +755,8 @@ impl Asked {
             | Self::Own(document, ..)
             | Self::Write(document)
             | Self::Reset(document)
-            | Self::Aside(document)
-            | Self::AsideChains(document, _) => Some(document),
+            | Self::Aside(document, _)
+            | Self::AsideChains(document, ..) => Some(document),
             Self::Identity | Self::Peer(_) | Self::Document(..) => None,
         }
     }

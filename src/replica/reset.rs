@@ -24,8 +24,6 @@ pub(super) struct Mending {
     stage: Stage,
     /// What was put aside and is not dealt with, as places in storage.
     aside: Option<Box<(u64, u64)>>,
-    /// What was put aside can't be compared with the log before what is on its way is written.
-    waits: bool,
     /// The authority, where the app chose one.
     source: Option<Box<ReplicaId>>,
 }
@@ -48,7 +46,7 @@ enum Stage {
 impl Mending {
     /// The document was loaded, with these places put aside, and these timelines.
     pub(super) fn loaded(&mut self, aside: Option<(u64, u64)>, timelines: &[TimelineRecord]) {
-        (self.aside, self.waits) = (aside.map(Box::new), false);
+        self.aside = aside.map(Box::new);
         self.stage = match self.stage {
             Stage::Wanted => Stage::Wanted,
             Stage::Resetting(timeline) if timelines.iter().any(|record| record.timeline == timeline) => {
@@ -186,7 +184,7 @@ impl Replica {
         match state.mending.aside.as_deref().copied() {
             Some((from, _)) => {
                 let request = Request::ReadAside { document: document.clone(), from, max_cost };
-                self.request(Asked::Aside(document.clone()), request);
+                self.request(Asked::Aside(document.clone(), from), request);
             }
             None => {
                 state.mending.stage = Stage::Whole;
@@ -195,7 +193,19 @@ impl Replica {
         }
     }
 
-    pub(super) fn aside_read(&mut self, document: &DocumentId, entries: Vec<Entry>) {
+    /// Whether entries that were put aside from `from` on are still waited for: the storage may have failed meanwhile,
+    /// or a reset may have begun.
+    fn is_salvaging(&self, document: &DocumentId, from: u64) -> bool {
+        self.documents.get(document).is_some_and(|state| {
+            let next = state.mending.aside.as_deref().is_some_and(|(next, _)| *next == from);
+            state.mending.stage == Stage::Salvaging && next && state.log().is_some()
+        })
+    }
+
+    pub(super) fn aside_read(&mut self, document: &DocumentId, from: u64, entries: Vec<Entry>) {
+        if !self.is_salvaging(document, from) {
+            return;
+        }
         if entries.is_empty() {
             return self.fail(document, String::from("the storage lacks entries that were put aside"));
         }
@@ -203,20 +213,18 @@ impl Replica {
         let ids = entries.iter().flat_map(|Entry { op: Op { id, .. }, .. }| [OpId { seq: id.seq - 1, ..*id }, *id]);
         let ids = ids.collect();
         let request = Request::Chains { document: document.clone(), ids };
-        self.request(Asked::AsideChains(document.clone(), entries), request);
+        self.request(Asked::AsideChains(document.clone(), from, entries), request);
     }
 
     /// Decides what becomes of entries that were put aside. `chains` are those of the new log, two an entry: before it
     /// and at it.
-    pub(super) fn salvage(&mut self, document: &DocumentId, entries: Vec<Entry>, chains: &[Option<Chain>]) {
+    pub(super) fn salvage(&mut self, document: &DocumentId, from: u64, entries: Vec<Entry>, chains: &[Option<Chain>]) {
+        if !self.is_salvaging(document, from) {
+            return;
+        }
         let me = self.identity.replica;
         let own: Vec<_> = entries.iter().map(|entry| self.is_own(entry.op.id.author)).collect();
         let Some(state) = self.documents.get_mut(document) else { return };
-        let Some((from, _)) =
-            state.mending.aside.as_deref().copied().filter(|_| state.mending.stage == Stage::Salvaging)
-        else {
-            return;
-        };
         let mut place = from;
         let appends = state.options().salvage == Salvage::Append;
         let (mut ops, mut orphans) = (Vec::new(), Vec::new());
@@ -233,7 +241,7 @@ impl Replica {
             if op.id.seq == head.seq && chain == head.chain {
                 displaced = false;
             } else if op.id.seq <= head.seq {
-                let Some(at) = there[1] else { break }; // it is on its way, and can't be compared yet
+                let Some(at) = there[1] else { break }; // it is on its way: compared again when that is written
                 // After a fork the same op may stand behind another history.
                 let body = there[0].unwrap_or(Chain::EMPTY).then(op.body.hash());
                 displaced = chain != at && body != at;
@@ -250,26 +258,11 @@ impl Replica {
             }
             place += 1;
         }
-        if place == from {
-            state.mending.waits = state.is_under_way();
-            if !state.mending.waits {
-                self.read_aside(document);
-            }
-            return;
-        }
         state.push_salvage(ops, place);
         if !orphans.is_empty() {
             self.event(Event::Orphaned { document: document.clone(), ops: orphans });
         }
         self.write(document);
-    }
-
-    /// Something was written: what waited to be compared with it can be.
-    pub(super) fn salvage_on(&mut self, document: &DocumentId) {
-        let Some(state) = self.documents.get_mut(document) else { return };
-        if core::mem::take(&mut state.mending.waits) && state.mending.stage == Stage::Salvaging {
-            self.read_aside(document);
-        }
     }
 
     /// What was salvaged is durable: goes on with the rest.
