@@ -244,6 +244,7 @@ impl Document {
     /// The log was put aside as a whole.
     pub(super) fn started_anew(&mut self) {
         self.state = State::Loading;
+        self.pipeline = Pipeline::default(); // the heads and cursors in it are those of the old log
         self.known_tail = 0;
     }
 
