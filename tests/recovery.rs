@@ -596,6 +596,26 @@ fn a_reset_amid_mending_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_write_under_way_while_two_documents_are_reset_is_not_lost() {
+    let mut this = Restored::new(medium(), options(Authority::Nobody));
+    let Restored { world, client, server, path, .. } = &mut this;
+    let (client, server, second) = (*client, *server, document("second"));
+    [client, server].iter().for_each(|node| world.open(*node, &second, Options::default()));
+    world.run_for(SECOND);
+    world.set_storage_delay(client, 100 * MILLISECOND);
+    world.append(client, &doc(), "under way");
+    // Both come before the write is done, and each takes a new id.
+    for document in [doc(), second] {
+        let link = world.link(*path, client).expect("they are connected");
+        world.input(client, Input::Reset { document, link });
+        world.settle();
+        world.run_for(30 * MILLISECOND);
+    }
+    assert_eq!(renewals(world, client), 2);
+    this.ends_with(&["under way"]);
+}
+
+#[test]
 fn a_reset_that_the_app_wants_survives_a_storage_that_fails() {
     for step in 1..6 {
         let mut this = Restored::forked(medium(), options(Authority::Nobody), &NEW);
@@ -980,5 +1000,5 @@ fn restores(seed: u64) -> usize {
 #[test]
 fn restores_at_random_times_end_in_step_with_nothing_lost() {
     let mended: usize = (0..300).map(restores).sum();
-    assert!(mended > 50, "{mended} resets: the dice are fair");
+    assert!(mended > 20, "{mended} resets: restores do lead to forks");
 }
