@@ -1,13 +1,11 @@
 //! Heads: per author the highest seq held and the chain there. What others call a version vector, with a hash.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry as Slot;
-
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::digest::{BodyHash, Chain};
 use crate::op::{Entry, OpId, ReplicaId};
+use crate::small::SmallMap;
 
 /// How far one author's ops are held, and the chain there.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -54,19 +52,19 @@ pub enum Judgement {
 /// All authors' heads in one document, with their digest kept as they grow.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Heads {
-    authors: BTreeMap<ReplicaId, Head>,
+    authors: SmallMap<ReplicaId, Head>,
     digest: u64,
 }
 
 impl Heads {
     /// No heads: an empty document.
     pub const fn new() -> Self {
-        Self { authors: BTreeMap::new(), digest: 0 }
+        Self { authors: SmallMap::new(), digest: 0 }
     }
 
     /// The head of `author`; [`Head::NONE`] if nothing is held.
     pub fn get(&self, author: ReplicaId) -> Head {
-        self.authors.get(&author).copied().unwrap_or(Head::NONE)
+        self.authors.get(author).copied().unwrap_or(Head::NONE)
     }
 
     /// Whether the op is held.
@@ -77,20 +75,9 @@ impl Heads {
     /// Sets an author's head, whatever it was.
     pub fn set(&mut self, author: ReplicaId, head: Head) {
         let mut digest = self.digest;
-        match self.authors.entry(author) {
-            Slot::Occupied(mut slot) => {
-                digest = digest.wrapping_sub(weight(author, *slot.get()));
-                if head == Head::NONE {
-                    slot.remove();
-                } else {
-                    slot.insert(head);
-                }
-            }
-            Slot::Vacant(slot) => {
-                if head != Head::NONE {
-                    slot.insert(head);
-                }
-            }
+        let before = if head == Head::NONE { self.authors.remove(author) } else { self.authors.insert(author, head) };
+        if let Some(before) = before {
+            digest = digest.wrapping_sub(weight(author, before));
         }
         if head != Head::NONE {
             digest = digest.wrapping_add(weight(author, head));
@@ -117,14 +104,12 @@ impl Heads {
 
     /// The authors in order, with their heads.
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
-        self.authors.iter().map(|(author, head)| (*author, *head))
+        self.authors.after(None).map(|(author, head)| (*author, *head))
     }
 
     /// The authors after `author` in order (all, for `None`), with their heads.
     pub fn after(&self, author: Option<ReplicaId>) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
-        use core::ops::Bound::{Excluded, Unbounded};
-        let from = author.map_or(Unbounded, Excluded);
-        self.authors.range((from, Unbounded)).map(|(author, head)| (*author, *head))
+        self.authors.after(author).map(|(author, head)| (*author, *head))
     }
 
     /// How many authors there are.
@@ -134,7 +119,7 @@ impl Heads {
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.authors.is_empty()
+        self.authors.len() == 0
     }
 }
 

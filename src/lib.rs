@@ -79,6 +79,7 @@ pub mod replica;
 pub mod retry;
 pub mod rng;
 pub mod session;
+mod small;
 pub mod storage;
 pub mod time;
 pub mod timeline;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::heads::{Heads, Judgement};
 use crate::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
+use crate::small::SmallMap;
 use crate::timeline::{History, Opens, TimelineRecord};
 
 /// The number that stands for an author on the wire, and the seq from which live frames count.
@@ -48,7 +49,7 @@ pub struct Log {
     start: u64,
     entries: VecDeque<Entry>,
     cost: u64,
-    numbers: BTreeMap<ReplicaId, Author>,
+    numbers: SmallMap<ReplicaId, Author>,
 }
 
 impl Log {
@@ -59,7 +60,7 @@ impl Log {
 
     /// A document whose entries below `tail` are in storage; those below `horizon` only as a snapshot.
     pub fn load(history: History, heads: impl Into<Arc<Heads>>, horizon: u64, tail: u64) -> Self {
-        let (entries, numbers) = (VecDeque::new(), BTreeMap::new());
+        let (entries, numbers) = (VecDeque::new(), SmallMap::new());
         Self { history, heads: heads.into(), horizon, start: tail, entries, cost: 0, numbers }
     }
 
@@ -180,9 +181,12 @@ impl Log {
 
     /// The author's number, given now if it has none.
     pub fn author(&mut self, id: ReplicaId) -> Author {
-        let next = self.numbers.len() as u32;
-        let base = self.heads.get(id).seq;
-        *self.numbers.entry(id).or_insert(Author { number: next, id, base })
+        if let Some(author) = self.numbers.get(id) {
+            return *author;
+        }
+        let author = Author { number: self.numbers.len() as u32, id, base: self.heads.get(id).seq };
+        self.numbers.insert(id, author);
+        author
     }
 
     /// Compares with a peer's heads, if all entries are in memory.

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 
 use super::outstanding::Outstanding;
 use crate::op::{Body, Op, ReplicaId};
+use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::changes::resolve;
 use crate::wire::{Changes, Content, Malformed, Point};
@@ -23,7 +24,7 @@ pub(super) struct Receiving {
     /// What was taken and is not durable.
     pub(super) undurable: Outstanding,
     /// What the peer's numbers of authors stand for, and from where their seqs count.
-    authors: BTreeMap<u32, (ReplicaId, u64)>,
+    authors: SmallMap<u32, (ReplicaId, u64)>,
     /// The op at `taken` of which parts were taken.
     assembly: Option<Box<Assembly>>,
     /// Frames beyond a gap, or with authors not known yet, by where they begin.
@@ -104,7 +105,7 @@ impl Receiving {
     /// Notes what an author's number stands for. False if there are too many, or it was told otherwise before.
     pub(super) fn announce(&mut self, number: u32, author: ReplicaId, base: u64, authors_max: u32) -> bool {
         let full = self.authors.len() >= authors_max as usize;
-        match self.authors.get(&number) {
+        match self.authors.get(number) {
             Some(known) => *known == (author, base),
             None if full || base > POSITION_MAX => false,
             None => self.authors.insert(number, (author, base)).is_none(),
@@ -119,8 +120,8 @@ impl Receiving {
             return Ok(Taken::Duplicate);
         }
         let known = match &changes.content {
-            Content::Live { author, .. } | Content::Part { author, .. } => self.authors.contains_key(author),
-            Content::Bulk { runs, .. } => runs.iter().all(|run| self.authors.contains_key(&run.author)),
+            Content::Live { author, .. } | Content::Part { author, .. } => self.authors.contains(*author),
+            Content::Bulk { runs, .. } => runs.iter().all(|run| self.authors.contains(run.author)),
         };
         if !known && !bounds.park {
             return Err(Malformed::Order); // on a reliable link authors are announced before
@@ -132,7 +133,7 @@ impl Receiving {
         if let Content::Part { .. } = changes.content {
             return self.take_part(taken, start, end, changes, bounds);
         }
-        let Some(ops) = resolve(changes.content, changes.absolute, |number| self.authors.get(&number).copied())? else {
+        let Some(ops) = resolve(changes.content, changes.absolute, |number| self.authors.get(number).copied())? else {
             return Ok(Taken::Early);
         };
         let cost: u64 = ops.iter().map(Op::cost).sum();
@@ -189,7 +190,7 @@ impl Receiving {
         }
         let body = Body::Bytes(assembly.body.split().freeze());
         let live = Content::Live { author, seq, body };
-        let ops = resolve(live, changes.absolute, |number| self.authors.get(&number).copied())?.unwrap_or_default();
+        let ops = resolve(live, changes.absolute, |number| self.authors.get(number).copied())?.unwrap_or_default();
         let cost = ops.iter().map(Op::cost).sum();
         Ok(self.advance(taken.position, end, ops, cost, bounds))
     }
