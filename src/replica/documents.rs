@@ -1,7 +1,7 @@
 //! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,6 +16,7 @@ use crate::log::{Author, Log};
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
 use crate::session;
+use crate::small::SmallMap;
 use crate::storage::{Batch, Request, StoredDocument, Transaction};
 use crate::time::Instant;
 use crate::timeline::History;
@@ -47,6 +48,8 @@ pub(super) struct Document {
     /// Where the log ended when it was last in memory.
     known_tail: u64,
     alarm: Option<Instant>,
+    /// Something was written since the last alarm.
+    grew: bool,
     pub(super) mending: super::reset::Mending,
 }
 
@@ -64,7 +67,7 @@ enum State {
 #[derive(Clone, Debug, Default, Hash)]
 struct Pipeline {
     /// The heads of authors of whom entries are on their way, or were: then they are durable and the same.
-    ahead: BTreeMap<ReplicaId, Head>,
+    ahead: SmallMap<ReplicaId, Head>,
     entries: Vec<Entry>,
     cost: u64,
     /// How far the peers' logs will be held, in the order in which that was learnt.
@@ -126,7 +129,7 @@ impl Pipeline {
     fn settle(&mut self) {
         const AUTHORS_KEPT: usize = 16;
         if self.ahead.len() > AUTHORS_KEPT && self.is_idle() {
-            self.ahead = BTreeMap::new();
+            self.ahead = SmallMap::new();
         }
     }
 }
@@ -145,6 +148,7 @@ impl Document {
             backoff: None,
             known_tail: 0,
             alarm: None,
+            grew: false,
             mending: super::reset::Mending::default(),
         }
     }
@@ -182,7 +186,7 @@ impl Document {
     /// The author's head with what is on its way.
     pub(super) fn taken_head(&self, author: ReplicaId) -> Head {
         let durable = || self.log().map_or(Head::NONE, |log| log.heads().get(author));
-        self.pipeline.ahead.get(&author).copied().unwrap_or_else(durable)
+        self.pipeline.ahead.get(author).copied().unwrap_or_else(durable)
     }
 
     /// Puts the author's next op on its way.
@@ -214,7 +218,7 @@ impl Document {
 
     /// Own ops that are not yet being written are authored anew under another id.
     pub(super) fn reauthor(&mut self, before: ReplicaId, after: ReplicaId) {
-        self.pipeline.ahead.clear();
+        self.pipeline.ahead = SmallMap::new();
         for entry in self.pipeline.writing.iter().flat_map(|writing| &writing.batch.entries) {
             let head = Head { seq: entry.op.id.seq, chain: entry.chain };
             self.pipeline.ahead.insert(entry.op.id.author, head);
@@ -408,7 +412,7 @@ impl Replica {
             let head = match run {
                 Some((other, head)) if other == author => head,
                 before => {
-                    state.pipeline.ahead.extend(before);
+                    before.into_iter().for_each(|(author, head)| _ = state.pipeline.ahead.insert(author, head));
                     state.taken_head(author)
                 }
             };
@@ -425,7 +429,7 @@ impl Replica {
             };
             run = Some((author, head));
         }
-        state.pipeline.ahead.extend(run);
+        run.into_iter().for_each(|(author, head)| _ = state.pipeline.ahead.insert(author, head));
         if gap {
             self.author_gap(link, &document, number);
             return self.write(&document);
@@ -493,6 +497,7 @@ impl Replica {
             }
         }
         log.extend(&batch.entries);
+        state.grew = true;
         pipeline.settle();
         let (tail, digest) = (log.tail(), log.heads().digest());
         state.known_tail = tail;
@@ -705,8 +710,19 @@ impl Replica {
                 self.set_document_alarm(document, deadline);
             }
             (State::Ready(_), None) if state.is_idle() => self.forget(document),
+            (State::Ready(_), None) => self.rest(document),
             _ => {}
         }
+    }
+
+    /// Gives back the entries in memory of a document that is open and has not grown for a while.
+    fn rest(&mut self, document: &DocumentId) {
+        let again = self.now + self.config.idle_max;
+        let Some(state) = self.documents.get_mut(document) else { return };
+        if core::mem::take(&mut state.grew) {
+            return self.set_document_alarm(document, again);
+        }
+        state.log_mut().into_iter().for_each(|log| log.trim(0));
     }
 
     fn forget(&mut self, document: &DocumentId) {

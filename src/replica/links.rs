@@ -24,7 +24,8 @@ pub(super) struct Link {
     pub(super) upstream: bool,
     /// When it wants to be woken, as it stands among the alarms.
     pub(super) alarm: Option<Instant>,
-    pub(super) attached: BTreeMap<DocumentId, Attached>,
+    /// Boxed, since most sessions have few documents, and a tree's first node has room for eleven.
+    pub(super) attached: BTreeMap<DocumentId, Box<Attached>>,
     /// Whether its session may have outputs.
     busy: bool,
 }
@@ -355,7 +356,7 @@ impl Replica {
         if !state.session.has_accepted() {
             return;
         }
-        let attached = state.attached.entry(document.clone()).or_insert_with(|| Attached::new(grant));
+        let attached = state.attached.entry(document.clone()).or_insert_with(|| Box::new(Attached::new(grant)));
         attached.grant = attached.grant.min(grant);
         if let Some(state) = self.documents.get_mut(document) {
             state.links.insert(link);

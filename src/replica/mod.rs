@@ -64,7 +64,8 @@ pub struct Config {
     pub write_deadline: Duration,
     /// The first and the longest wait before a failed storage is tried again. Default 100 ms and 30 s.
     pub retry: (Duration, Duration),
-    /// How long a document may be idle, with nobody having it open, before its memory is given back. Default 60 s.
+    /// How long a document may be idle, with nobody having it open, before its memory is given back; or open, and not
+    /// grow, before its entries in memory are. Default 60 s.
     pub idle_max: Duration,
     /// Documents in memory. While there are more, those that are idle are given back at once. Default 16,384.
     pub documents_max: usize,

@@ -108,6 +108,16 @@ impl Link {
         self.control = Control::default();
     }
 
+    /// Nothing happens for a while: what is empty need not keep its room, for idle sessions are many.
+    pub(super) fn rest(&mut self) {
+        self.outputs.shrink_to_fit();
+        self.control.queue.shrink_to_fit();
+        self.control.unconfirmed.shrink_to_fit();
+        if self.control.early.is_empty() {
+            self.control.early = BTreeMap::new(); // an empty tree keeps its first node
+        }
+    }
+
     /// Whether control messages wait for confirmation.
     pub(super) fn awaits_confirmation(&self) -> bool {
         !self.control.unconfirmed.is_empty()

@@ -657,6 +657,7 @@ impl Session {
         if self.timers.fired(Timer::Ping, now) {
             let due = self.last_heard + self.config.ping_after;
             if due <= now {
+                self.link.rest();
                 self.send_ping(false);
                 self.timers.set(Timer::Ping, now + self.config.ping_after);
             } else {
