@@ -293,6 +293,12 @@ pub trait Storage {
         })
     }
 
+    /// Carries out requests in their order, and makes the writes among them durable together where that costs less than
+    /// one by one. Each has its own outcome: if one write is refused, those after it are still tried.
+    fn execute_all(&mut self, requests: &[Request]) -> Vec<Result<Reply, Self::Error>> {
+        requests.iter().map(|request| self.execute(request)).collect()
+    }
+
     /// Opens the storage for a replica: the next [`Identity`], written and synced.
     ///
     /// # Errors
