@@ -123,7 +123,7 @@ impl Victim {
                 rig.open(end, &doc());
                 rig.append(end, &doc(), (0..OWN_OPS as u8).map(|number| Bytes::from(vec![number; 20])));
                 rig.settle();
-                rig.ends[end].grants = setup.grant;
+                rig.ends[end].decides = Box::new(move |_| Ok(setup.grant));
                 let wire = rig.stranger(end, setup.transport);
                 rig.settle();
                 Kind::Replica(Box::new(rig), wire)

@@ -279,7 +279,7 @@ impl Replica {
                 self.event(Event::Opened { document: document.clone(), heads, tail });
             }
             let links: Vec<_> = self.links.keys().copied().collect();
-            links.into_iter().for_each(|link| self.attach(link, &document, Access::Write));
+            links.into_iter().for_each(|link| self.offer(link, &document));
         }
     }
 

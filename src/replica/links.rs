@@ -16,6 +16,7 @@ use crate::session::{self, By, Ending, Local, Opening, Session, Transport};
 use crate::storage::Request;
 use crate::time::Instant;
 use crate::wire::Access;
+use crate::wire::control::Schema;
 
 /// One link and what is open on it.
 #[derive(Clone, Debug, Hash)]
@@ -307,19 +308,23 @@ impl Replica {
         if admitted {
             let wanted: Vec<_> =
                 self.documents.iter().filter(|(_, document)| document.is_wanted()).map(|(id, _)| id.clone()).collect();
-            for document in wanted {
-                self.attach(link, &document, Access::Write);
-            }
+            wanted.iter().for_each(|document| self.offer(link, document));
         }
     }
 
-    fn peer_opened(
-        &mut self,
-        link: LinkId,
-        document: DocumentId,
-        access: Access,
-        schema: Option<crate::wire::control::Schema>,
-    ) {
+    /// Opens on a link what the app has opened, if the host lets the peer have it.
+    pub(super) fn offer(&mut self, link: LinkId, document: &DocumentId) {
+        let Some(schema) = self.documents.get(document).map(|state| state.options().schema.clone()) else { return };
+        if self.links.get(&link).is_none_or(|state| state.session.is_waiting(document)) {
+            return; // the peer has opened it: that is asked about
+        }
+        match self.config.documents {
+            Admission::Open | Admission::Closed => self.attach(link, document, Access::Write),
+            Admission::Ask => self.ask_for(link, document.clone(), Access::Write, schema),
+        }
+    }
+
+    fn peer_opened(&mut self, link: LinkId, document: DocumentId, access: Access, schema: Option<Schema>) {
         let wanted = self.documents.get(&document).is_some_and(|document| document.is_wanted());
         match self.config.documents {
             Admission::Open => self.grant(link, &document, Access::Write),
@@ -328,12 +333,16 @@ impl Replica {
                 let reason = String::from("the document is not open here");
                 self.deny(link, &document, Code::UNKNOWN_DOCUMENT, reason);
             }
-            Admission::Ask => {
-                let Some(replica) = self.links.get(&link).and_then(|state| state.session.peer()) else { return };
-                let question = Question::Document { link, replica, document: document.clone(), access, schema };
-                self.ask(Asked::Document(link, document), question);
-            }
+            Admission::Ask => self.ask_for(link, document, access, schema),
         }
+    }
+
+    /// Asks the host whether a peer may have a document.
+    fn ask_for(&mut self, link: LinkId, document: DocumentId, access: Access, schema: Option<Schema>) {
+        let Some(state) = self.links.get(&link).filter(|state| state.session.has_accepted()) else { return };
+        let Some(replica) = state.session.peer() else { return };
+        let question = Question::Document { link, replica, document: document.clone(), access, schema };
+        self.ask(Asked::Document(link, document), question);
     }
 
     pub(super) fn grant(&mut self, link: LinkId, document: &DocumentId, grant: Access) {

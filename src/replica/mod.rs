@@ -50,7 +50,7 @@ pub struct Config {
     pub session: session::Config,
     /// Who may connect. Default: everyone.
     pub peers: Admission,
-    /// Which documents peers may open. Default: any.
+    /// Which documents peers may open, and which peers have a part in those that the app opens. Default: any, and all.
     pub documents: Admission,
     /// Cost of the entries of a document that are kept in memory. Default 256 KiB.
     pub tail_max: u64,
@@ -102,7 +102,7 @@ pub enum Admission {
     Open,
     /// The host is asked each time.
     Ask,
-    /// It may not: only what the app itself opens.
+    /// It may not: only what the app itself opens, with every peer that is in.
     Closed,
 }
 
@@ -277,7 +277,8 @@ pub enum Question {
         /// Its proof.
         token: Option<Bytes>,
     },
-    /// May this peer open the document, and only to read, or also to write?
+    /// May this peer have the document, and only to read, or also to write? Asked when the peer opens it, and when the
+    /// app has it open and could open it with the peer: before the answer, the peer hears nothing of it.
     Document {
         /// On which link.
         link: LinkId,
@@ -285,9 +286,9 @@ pub enum Question {
         replica: ReplicaId,
         /// The document.
         document: DocumentId,
-        /// What it wants to do.
+        /// What it wants to do, or, where it has not said so yet, the most it could.
         access: Access,
-        /// The schema of its bodies.
+        /// The schema of the bodies, as the peer has it, or, where it has not said so yet, the app.
         schema: Option<Schema>,
     },
 }

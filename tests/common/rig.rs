@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use antiphon::codes::Code;
 use antiphon::op::{DocumentId, Entry, Op};
-use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Replica, Ticket};
+use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Question, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
 use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, Transaction};
@@ -16,6 +17,9 @@ use bytes::Bytes;
 
 /// What answers a request in place of the storage.
 pub type Answers = Box<dyn FnMut(&Request) -> Option<Reply>>;
+
+/// What the host answers to a question.
+pub type Decides = Box<dyn FnMut(&Question) -> Result<Access, (Code, String)>>;
 
 /// Says of a frame, and of the side that sent it, whether it is lost.
 pub type Loses = Box<dyn FnMut(usize, &Bytes) -> bool>;
@@ -36,8 +40,8 @@ pub struct End {
     /// Documents whose requests are not answered.
     pub stalled: BTreeSet<DocumentId>,
     pub answers: Option<Answers>,
-    /// What peers may do, where the host is asked.
-    pub grants: Access,
+    /// What the host answers when it is asked.
+    pub decides: Decides,
     /// Cost of the entries of the largest read that was answered.
     pub read_cost_max: u64,
     storage: MemoryStorage,
@@ -85,7 +89,7 @@ impl Rig {
             events: Vec::new(),
             stalled: BTreeSet::new(),
             answers: None,
-            grants: Access::Write,
+            decides: Box::new(|_| Ok(Access::Write)),
             read_cost_max: 0,
             storage,
             requests: VecDeque::new(),
@@ -180,9 +184,10 @@ impl Rig {
                 }
                 Output::Disconnect { link, .. } => self.wires[link.0 as usize].up = false,
                 Output::Storage { ticket, request } => self.ends[end].requests.push_back((ticket, request)),
-                Output::Ask { ticket, .. } => {
-                    let answer = Ok(self.ends[end].grants);
-                    self.ends[end].replica.handle(self.now, Input::Answer { ticket, answer }).expect("it was asked");
+                Output::Ask { ticket, question } => {
+                    let state = &mut self.ends[end];
+                    let answer = (state.decides)(&question);
+                    state.replica.handle(self.now, Input::Answer { ticket, answer }).expect("it was asked");
                 }
                 Output::Event(event) => self.ends[end].events.push(event),
             }
@@ -323,7 +328,7 @@ impl Rig {
     }
 
     /// Sessions that ended, with their codes.
-    pub fn endings(&self, end: usize) -> Vec<antiphon::codes::Code> {
+    pub fn endings(&self, end: usize) -> Vec<Code> {
         let endings = self.ends[end].events.iter().filter_map(|event| match event {
             Event::Disconnected { ending, .. } => ending.as_ref().map(|ending| ending.code),
             _ => None,

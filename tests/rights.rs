@@ -1,0 +1,113 @@
+//! Who has a part in a document: what the host is asked, and that without its word nothing is told and nothing taken.
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use antiphon::codes::Code;
+use antiphon::op::ReplicaId;
+use antiphon::replica::{Admission, Config, Event, LinkId, Options, Question};
+use antiphon::session::{By, Transport};
+use antiphon::wire::{Access, Message};
+use common::rig::*;
+use common::*;
+
+fn careful() -> Config {
+    Config { documents: Admission::Ask, ..Config::default() }
+}
+
+/// A question about the document: on which link, by whom, and to do what.
+type Asked = (LinkId, ReplicaId, Access);
+
+/// A host that lets some peers have so much of the document, and others nothing; and what it is asked.
+fn asked(rig: &mut Rig, end: usize, lets: impl Fn(ReplicaId) -> Option<Access> + 'static) -> Rc<RefCell<Vec<Asked>>> {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let heard = asked.clone();
+    rig.ends[end].decides = Box::new(move |question| match question {
+        Question::Document { link, replica, document, access, .. } if *document == doc() => {
+            heard.borrow_mut().push((*link, *replica, *access));
+            lets(*replica).ok_or_else(|| (Code::FORBIDDEN, String::from("not for you")))
+        }
+        other => panic!("{other:?}"),
+    });
+    asked
+}
+
+/// A host with a document that its app has open, and two peers, of which it lets the first have so much of it.
+fn hosted(access: Access, opened_first: bool) -> (Rig, [usize; 3], Rc<RefCell<Vec<Asked>>>) {
+    let mut rig = Rig::new(61);
+    let ends = [rig.add(careful()), rig.add(Config::default()), rig.add(Config::default())];
+    let friend = rig.ends[ends[1]].replica.id();
+    let asked = asked(&mut rig, ends[0], move |peer| (peer == friend).then_some(access));
+    let open = |rig: &mut Rig| {
+        rig.open(ends[0], &doc());
+        rig.append(ends[0], &doc(), numbered(0..3, 20));
+        rig.settle();
+    };
+    if opened_first {
+        open(&mut rig);
+    }
+    for peer in [1, 2] {
+        let wire = rig.join(ends[0], ends[peer], Transport::Reliable);
+        rig.wires[wire].trace = Some(Vec::new());
+    }
+    rig.run_for(SECOND);
+    if !opened_first {
+        open(&mut rig);
+    }
+    (rig, ends, asked)
+}
+
+#[test]
+fn a_document_of_the_apps_is_told_only_to_whom_the_host_lets_have_it() {
+    for opened_first in [true, false] {
+        let (mut rig, [host, friend, stranger], asked) = hosted(Access::Write, opened_first);
+        let peers = [friend, stranger].map(|end| rig.ends[end].replica.id());
+        assert_eq!(
+            *asked.borrow(),
+            [(LinkId(0), peers[0], Access::Write), (LinkId(1), peers[1], Access::Write)],
+            "once a peer"
+        );
+        rig.run_for(SECOND);
+        let opens = |wire: usize| {
+            let sent = rig.wires[wire].trace.iter().flatten().filter(|traced| match traced {
+                Traced::Sent(0, frame) => matches!(unwrapped(frame, Transport::Reliable), Message::Open(_)),
+                _ => false,
+            });
+            sent.count()
+        };
+        assert_eq!((opens(0), opens(1)), (1, 0), "the stranger is not even told that there is such a document");
+
+        for end in [friend, stranger] {
+            rig.open(end, &doc());
+            rig.append(end, &doc(), numbered(10..12, 20));
+        }
+        rig.run_for(SECOND);
+        assert!(rig.same(host, friend, &doc()));
+        assert_eq!(rig.tail(host, &doc()), 5, "nothing was taken from the stranger");
+        assert_eq!(rig.tail(stranger, &doc()), 2, "and nothing given");
+        let denied = rig.ends[stranger].events.iter().any(
+            |event| matches!(event, Event::Closed { code: Code::FORBIDDEN, by: By::Peer, reason, .. } if reason == "not for you"),
+        );
+        assert!(denied, "who asks is told");
+    }
+}
+
+#[test]
+fn who_may_only_read_a_document_of_the_apps_is_read_to_and_not_heard() {
+    for opened_first in [true, false] {
+        let (mut rig, [host, reader, _], _) = hosted(Access::Read, opened_first);
+        rig.open_with(reader, &doc(), Options { access: Access::Read, ..Options::default() });
+        rig.run_for(SECOND);
+        assert!(rig.same(host, reader, &doc()), "it reads");
+
+        // Now it says that it writes.
+        let (mut rig, [host, writer, _], _) = hosted(Access::Read, opened_first);
+        rig.open(writer, &doc());
+        rig.append(writer, &doc(), numbered(10..12, 20));
+        rig.run_for(SECOND);
+        assert_eq!(rig.tail(host, &doc()), 3, "nothing of it was taken");
+        assert!(rig.endings(host).is_empty(), "which is no reason to end the session");
+    }
+}
