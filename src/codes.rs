@@ -75,9 +75,8 @@ codes! {
     10 SILENT Nobody Later "Nothing was heard until the deadline";
     11 HANDSHAKE_TIMEOUT Nobody Later "The handshake was not finished until its deadline";
     12 REPLACED Nobody Never "A newer session of the same replica took this one's place";
-    13 RENEWED Sender Now "The end that states it takes a new replica id and reconnects";
-    14 RESTARTED Nobody Now "The peer began a new session on the same path";
-    15 OVERLOADED Sender Later "The end that states it has too many sessions";
+    13 RESTARTED Nobody Now "The peer began a new session on the same path";
+    14 OVERLOADED Sender Later "The end that states it has too many sessions";
     64 DONE Nobody Never "The app at the end that states it has closed the document";
     65 FORBIDDEN Peer Never "The peer has no right to open the document with this access";
     66 UNKNOWN_DOCUMENT Nobody Later "The end that states it does not hold the document and does not take it up";
@@ -91,6 +90,7 @@ codes! {
     74 READ_ONLY Peer Never "Changes came from a peer that may only read";
     75 DAMAGED Nobody Never "The digests of the heads differ again and again, but the heads show no fork";
     76 OP_TOO_LARGE Nobody Never "An op is larger than the peer takes";
+    77 SET_BACK Sender Now "The peer holds ops of the end that states it that this end does not know; it is opened again with heads";
 }
 
 impl Code {

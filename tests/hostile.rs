@@ -929,7 +929,7 @@ const MEMORY: (u64, u64) = (100, 64 << 10);
 
 fn assert_peers_fault(victim: &Victim, name: &str) {
     if let Some(ending) = victim.ending() {
-        let known = [Code::RENEWED, Code::VERSION_MISMATCH, Code::SAME_REPLICA];
+        let known = [Code::VERSION_MISMATCH, Code::SAME_REPLICA];
         let peers = ending.by == By::Peer || ending.code.fault() == Fault::Peer || known.contains(&ending.code);
         assert!(peers, "{name}: the peer is not at fault in {ending:?}");
     }
@@ -1021,7 +1021,7 @@ fn a_lie_about_our_own_ops_costs_a_name_and_no_op() {
     let before = id(&victim);
     let head = Head { seq: u64::MAX, chain: Chain(u64::MAX) };
     victim.feed(open(OURS, &doc(), |open| open.own = head.into()));
-    assert_eq!(victim.ending().map(|ending| ending.code), Some(Code::RENEWED));
+    assert_eq!((victim.ending(), victim.closes()), (None, vec![Code::SET_BACK]), "it is asked for the proof");
     assert_ne!(id(&victim), before);
     victim.still_serves();
     let Kind::Replica(rig, _) = &victim.kind else { unreachable!("it is a replica") };

@@ -670,13 +670,7 @@ impl Replica {
         self.set_document_alarm(document, self.now + wait);
     }
 
-    pub(super) fn tail_lost(&mut self, document: &DocumentId) {
-        self.close_on_all(document, Code::TAIL_LOST, "the log has lost entries: it gets a new timeline");
-        self.begin_timeline(document);
-        self.attach_waiting(document);
-    }
-
-    fn begin_timeline(&mut self, document: &DocumentId) {
+    pub(super) fn begin_timeline(&mut self, document: &DocumentId) {
         let timeline = Timeline::new(self.rng.next_u64());
         self.renumber(document);
         if let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) {

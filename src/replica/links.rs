@@ -9,9 +9,8 @@ use bytes::Bytes;
 
 use super::{Admission, Alarm, Asked, Authority, Event, LinkId, Misuse, Output, Question, Replica};
 use crate::codes::{Code, Retry};
-use crate::heads::Head;
 use crate::machine::Machine;
-use crate::op::{Cursor, DocumentId, OpId, ReplicaId};
+use crate::op::{Cursor, DocumentId, ReplicaId};
 use crate::session::{self, By, Ending, Local, Opening, Session, Transport};
 use crate::storage::Request;
 use crate::time::Instant;
@@ -29,6 +28,8 @@ pub(super) struct Link {
     pub(super) attached: BTreeMap<DocumentId, Box<Attached>>,
     /// Whether its session may have outputs.
     busy: bool,
+    /// How often its peer had a cursor beyond the tail of one of our logs.
+    tails_lost: u32,
 }
 
 /// A document on a link.
@@ -38,7 +39,7 @@ pub(super) struct Attached {
     /// What the peer may do.
     grant: Access,
     /// Exchange heads and leave nothing out.
-    thorough: bool,
+    pub(super) thorough: bool,
     /// What is known of how far the peer's log is held is wrong.
     forget_cursor: bool,
     /// How often it was opened again since the two were last in step.
@@ -47,12 +48,12 @@ pub(super) struct Attached {
     pub(super) stored: Option<Cursor>,
     /// What the peer holds of our ops is being compared with what they are: nothing is sent before, lest ops of one
     /// history are taken for those of another. What was to be sent meanwhile.
-    checking: Option<Postponed>,
+    pub(super) checking: Option<Postponed>,
 }
 
 /// A session wants entries from a position on, of a certain cost.
 #[derive(Clone, Copy, Debug, Default, Hash)]
-struct Postponed(Option<(u64, u64)>);
+pub(super) struct Postponed(pub(super) Option<(u64, u64)>);
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Stage {
@@ -68,6 +69,8 @@ enum Stage {
 const REOPENED_MAX: u32 = 8;
 /// The same, for digests that differ though the heads show no fork.
 const THOROUGH_MAX: u32 = 2;
+/// Logs that get a new timeline, and are opened again by everyone, because of one session.
+const TAILS_LOST_MAX: u32 = 64;
 
 impl Attached {
     fn new(grant: Access) -> Self {
@@ -77,7 +80,7 @@ impl Attached {
 }
 
 impl Link {
-    fn number(&self, document: &DocumentId) -> Option<u32> {
+    pub(super) fn number(&self, document: &DocumentId) -> Option<u32> {
         match self.attached.get(document)?.stage {
             Stage::Open(number) => Some(number),
             Stage::Waiting | Stage::Cursor => None,
@@ -105,10 +108,9 @@ impl Replica {
         };
         let config = session::Config { transport, ..self.config.session.clone() };
         let session = Session::new(self.now, config, local);
-        let (alarm, attached) = (None, BTreeMap::new());
+        let (alarm, attached, busy, tails_lost) = (None, BTreeMap::new(), true, 0);
         let full = self.links.len() >= self.config.sessions_max;
-        let busy = true;
-        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy }));
+        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy, tails_lost }));
         self.busy.push_back(link);
         if full {
             let reason = String::from("too many sessions");
@@ -241,13 +243,12 @@ impl Replica {
 
     fn session_closed(&mut self, link: LinkId, ending: Ending) {
         self.outputs.push_back(Output::Disconnect { link, ending: ending.clone() });
-        let (code, by) = (ending.code, ending.by);
+        let copied = ending.code == Code::SAME_REPLICA || ending.code == Code::CLONE && ending.by == By::Peer;
+        if copied {
+            self.renew_for(link);
+        }
         if self.forget_link(link) {
             self.event(Event::Disconnected { link, ending: Some(ending) });
-        }
-        let copied = code == Code::SAME_REPLICA || code == Code::CLONE && by == By::Peer;
-        if copied {
-            self.renew();
         }
     }
 
@@ -464,7 +465,7 @@ impl Replica {
         }
     }
 
-    fn close_on(&mut self, link: LinkId, document: &DocumentId, number: u32, code: Code, reason: &str) {
+    pub(super) fn close_on(&mut self, link: LinkId, document: &DocumentId, number: u32, code: Code, reason: &str) {
         if let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) {
             attached.stage = Stage::Waiting;
         }
@@ -490,7 +491,7 @@ impl Replica {
         attached.stage = Stage::Waiting;
         self.documents.get_mut(document).into_iter().for_each(|state| state.forget_held(link));
         attached.reopened += 1;
-        attached.thorough |= code == Code::MISMATCH;
+        attached.thorough |= code == Code::MISMATCH || code == Code::SET_BACK;
         attached.forget_cursor |= code == Code::AUTHOR_GAP;
         let hopeless = attached.reopened > REOPENED_MAX || code == Code::MISMATCH && attached.reopened > THOROUGH_MAX;
         if hopeless {
@@ -515,7 +516,7 @@ impl Replica {
             return;
         }
         if code == Code::TAIL_LOST && by == By::Us {
-            return self.tail_lost(&document);
+            return self.tail_lost(link, &document);
         }
         if code.retry() == Retry::Now {
             return self.reopen_on(link, &document, code);
@@ -524,6 +525,19 @@ impl Replica {
         self.detach(link, &document);
         self.idle_check(&document);
         self.event(Event::Closed { link, document, code, reason, by });
+    }
+
+    /// A peer holds more of a log than the log has.
+    fn tail_lost(&mut self, link: LinkId, document: &DocumentId) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.tails_lost += 1;
+        if state.tails_lost > TAILS_LOST_MAX {
+            let (code, reason) = (Code::UNEXPECTED, String::from("too many cursors beyond the tails of logs"));
+            return self.session_input(link, session::Input::Goodbye { code, reason, retry_after: None });
+        }
+        self.close_on_all(document, Code::TAIL_LOST, "the log has lost entries: it gets a new timeline");
+        self.begin_timeline(document);
+        self.attach_waiting(document);
     }
 
     fn in_step(&mut self, link: LinkId, number: u32) {
@@ -546,85 +560,12 @@ impl Replica {
             .documents
             .get(&document)
             .is_some_and(|state| state.options().authority == Authority::Upstream && upstream);
-        let own = authors.contains(&self.identity.replica);
+        let own = self.links.get(&link).is_some_and(|state| authors.contains(&state.session.replica()));
         self.event(Event::Forked { link, document: document.clone(), authors });
         if mends {
             self.reset(&document, None);
         } else if own {
-            self.renew();
-        }
-    }
-
-    // ---------------------------------------------------------------------------------------- what the peer holds of ours
-
-    /// A peer that holds more of our ops than we do, or others, shows that this replica was set back or copied.
-    fn check_own(&mut self, link: LinkId, number: u32, own: Head) {
-        let Some(document) = self.numbers.get(&number).cloned() else { return };
-        let Some(state) = self.documents.get(&document) else { return };
-        if self.links.get(&link).is_none_or(|link| link.session.ending().is_some()) {
-            return; // it was about our id of then
-        }
-        let me = self.identity.replica;
-        let held = state.taken_head(me);
-        if own.seq > held.seq {
-            self.renew();
-        } else if own.seq == held.seq {
-            if own.chain != held.chain {
-                self.check_begins(link, &document);
-                self.found_fork(link, &document);
-            }
-        } else if own.seq > 0 {
-            self.check_begins(link, &document);
-            let ids = [OpId { author: me, seq: own.seq }].into();
-            self.request(Asked::Own(document.clone(), link, own), Request::Chains { document, ids });
-        }
-    }
-
-    pub(super) fn own_checked(
-        &mut self,
-        document: &DocumentId,
-        link: LinkId,
-        own: Head,
-        chains: &[Option<crate::digest::Chain>],
-    ) {
-        let differs = chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain));
-        let open = self.links.get(&link).is_some_and(|state| state.number(document).is_some());
-        if differs && open {
-            return self.found_fork(link, document);
-        }
-        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
-        let postponed = attached.and_then(|attached| attached.checking.take());
-        let number = self.links.get(&link).and_then(|state| state.number(document));
-        if let (Some(Postponed(Some((from, max_cost)))), Some(number)) = (postponed, number) {
-            self.load(link, number, from, max_cost);
-        }
-    }
-
-    /// Whether entries are not to be read for a session yet; then they will be.
-    pub(super) fn postpones(&mut self, link: LinkId, document: &DocumentId, from: u64, max_cost: u64) -> bool {
-        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
-        let Some(Postponed(postponed)) = attached.and_then(|attached| attached.checking.as_mut()) else { return false };
-        *postponed = Some((from, max_cost));
-        true
-    }
-
-    fn check_begins(&mut self, link: LinkId, document: &DocumentId) {
-        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
-        attached.into_iter().for_each(|attached| attached.checking = Some(Postponed(None)));
-    }
-
-    /// Our own history differs from what the peer of `link` holds of it. The peer can't know yet; the session says when
-    /// it does.
-    fn found_fork(&mut self, link: LinkId, document: &DocumentId) {
-        let authors = Vec::from([self.identity.replica]);
-        self.session_input_for(document, link, |number| session::Input::Forked { number, authors });
-    }
-
-    /// All sessions end, to be connected again.
-    pub(super) fn end_all(&mut self, code: Code, reason: &str) {
-        let links: Vec<_> = self.links.keys().copied().collect();
-        for link in links {
-            self.session_input(link, session::Input::Goodbye { code, reason: reason.into(), retry_after: Some(0) });
+            self.renew_for(link);
         }
     }
 

@@ -6,6 +6,7 @@
 //! gathered meanwhile.
 
 mod documents;
+mod identity;
 mod links;
 mod reset;
 
@@ -363,8 +364,8 @@ pub enum Event {
         /// Who.
         authors: Vec<ReplicaId>,
     },
-    /// The replica was copied or set back, or is caught in a fork, and has a new id. Its sessions end and must be
-    /// connected again.
+    /// The replica was copied or set back, or is caught in a fork, and has a new id. Its sessions go on under the id that
+    /// they began with.
     Renewed {
         /// The new id.
         replica: ReplicaId,

@@ -1,4 +1,4 @@
-//! The one repair for forks, damage and lost histories: a new identity, and documents rebuilt from their authority.
+//! The one repair for forks, damage and lost histories: documents rebuilt from their authority, under a new id.
 //!
 //! A reset puts the document's entries aside, takes everything from the authority anew, and when both are in step goes
 //! through what was put aside: what the authority has is dropped; what others authored and still fits is kept as it is;
@@ -91,29 +91,6 @@ impl Mending {
 }
 
 impl Replica {
-    // ---------------------------------------------------------------------------------------- identity
-
-    /// Takes a new replica id. What was authored under the old one stays what it is.
-    pub(super) fn renew(&mut self) {
-        let before = self.identity.replica;
-        let replica = ReplicaId(self.rng.bytes16());
-        self.identity.renew(replica);
-        // Storage is prefix-consistent: nothing authored under the new id is durable before the id is.
-        self.write_identity();
-        self.documents.values_mut().for_each(|document| document.reauthor(before, replica));
-        self.event(Event::Renewed { replica, before });
-        self.end_all(Code::RENEWED, "this replica has a new id");
-    }
-
-    pub(super) fn write_identity(&mut self) {
-        let identity = self.identity.clone();
-        self.request(Asked::Identity, Request::Write(Transaction::Identity(identity)));
-    }
-
-    fn is_own(&self, author: ReplicaId) -> bool {
-        author == self.identity.replica || self.identity.former.contains(&author)
-    }
-
     // ---------------------------------------------------------------------------------------- reset
 
     pub(super) fn reset_by_app(&mut self, document: &DocumentId, link: LinkId) -> Result<(), Misuse> {

@@ -161,6 +161,12 @@ impl Document {
         self.theirs.as_ref().map(|theirs| theirs.timeline)
     }
 
+    /// How far the peer's log is durable here.
+    pub(super) fn held(&self) -> Option<Cursor> {
+        self.receiving.taken?;
+        Some(Cursor { timeline: self.peer_timeline()?, position: self.receiving.held })
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
     }
@@ -329,7 +335,8 @@ impl Session {
     }
 
     pub(super) fn forget_documents(&mut self) {
-        self.documents.clear();
+        let documents = core::mem::take(&mut self.documents);
+        self.held_at_end = documents.iter().filter_map(|(number, state)| Some((*number, state.held()?))).collect();
         self.numbers.clear();
         self.by_peer.clear();
         self.waiting.clear();
@@ -643,15 +650,6 @@ impl Session {
             self.tell_fork(number, &comparison.forks);
         }
         self.start_sending(number, comparison.from, true);
-        Ok(())
-    }
-
-    /// The host found a fork before any heads were exchanged.
-    pub(super) fn host_found_fork(&mut self, number: u32, authors: &[ReplicaId]) -> Result<(), Misuse> {
-        let document = self.documents.get(&number).ok_or(Misuse::NotOpen(number))?;
-        if document.is_open() && !authors.is_empty() {
-            self.tell_fork(number, authors);
-        }
         Ok(())
     }
 

@@ -225,14 +225,6 @@ pub enum Input {
         /// What the heads said.
         comparison: Comparison,
     },
-    /// The host found that authors have different histories at both ends. [`Event::Forked`] follows when the peer
-    /// knows it too.
-    Forked {
-        /// The document.
-        number: u32,
-        /// The authors.
-        authors: Vec<ReplicaId>,
-    },
     /// The host ends the session.
     Goodbye {
         /// Why.
@@ -341,7 +333,9 @@ pub enum Event {
     Opened {
         /// The document.
         number: u32,
-        /// What the peer holds of the ops that this replica authored.
+        /// What the peer holds of the ops that this replica authored. If this replica does not know of some, it was set
+        /// back or copied: it needs a new id, and the document is to be closed with [`Code::SET_BACK`] and opened again,
+        /// thorough, before anything is sent.
         own: Head,
     },
     /// The peer has moved on in this log, or turned out to be ahead of 0 when the document was opened.
@@ -475,6 +469,8 @@ pub struct Session {
     last_heard: Instant,
 
     documents: BTreeMap<u32, Box<Document>>,
+    /// How far the peer's logs were held when the session ended.
+    held_at_end: BTreeMap<u32, Cursor>,
     numbers: BTreeMap<DocumentId, u32>,
     by_peer: BTreeMap<u32, u32>,
     /// Documents that the peer has open and we have not.
@@ -537,6 +533,7 @@ impl Session {
             repeats: 0,
             last_heard: now,
             documents: BTreeMap::new(),
+            held_at_end: BTreeMap::new(),
             numbers: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -558,6 +555,11 @@ impl Session {
         };
         session.greet();
         session
+    }
+
+    /// Who this end said it is.
+    pub fn replica(&self) -> ReplicaId {
+        self.local.replica
     }
 
     /// The peer, once its Hello is here.
@@ -611,11 +613,13 @@ impl Session {
         Some(Cursor { timeline, position: taken.position })
     }
 
-    /// The peer's timeline of a document that both ends have open, and how far it is durable here.
+    /// The peer's timeline of a document that both ends have open, and how far it is durable here. It can still be asked
+    /// when the session is over.
     pub fn held(&self, number: u32) -> Option<Cursor> {
-        let document = self.documents.get(&number)?;
-        document.receiving.taken?;
-        Some(Cursor { timeline: document.peer_timeline()?, position: document.receiving.held })
+        match self.documents.get(&number) {
+            Some(document) => document.held(),
+            None => self.held_at_end.get(&number).copied(),
+        }
     }
 
     /// Cost of what was sent and not yet received, and of what was taken and is not yet durable.
@@ -693,7 +697,6 @@ impl Machine for Session {
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,
             Input::Compared { number, comparison } => self.compared(number, comparison)?,
-            Input::Forked { number, authors } => self.host_found_fork(number, &authors)?,
             Input::Goodbye { code, reason, retry_after } => {
                 self.finish(Ending { code, reason, retry_after, by: By::Us });
             }

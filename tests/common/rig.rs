@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use antiphon::codes::Code;
-use antiphon::op::{DocumentId, Entry, Op};
+use antiphon::op::{Cursor, DocumentId, Entry, Op, ReplicaId};
 use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Question, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
@@ -298,6 +298,12 @@ impl Rig {
     pub fn identity(&self, end: usize) -> Identity {
         let mut storage = self.ends[end].storage.clone();
         storage.identity().expect("the disk works").expect("it was opened")
+    }
+
+    /// How far an end holds the log of a peer, as its disk has it.
+    pub fn cursor(&self, end: usize, document: &DocumentId, peer: ReplicaId) -> Option<Cursor> {
+        let mut storage = self.ends[end].storage.clone();
+        storage.cursor(document, peer).expect("the disk works")
     }
 
     /// Makes what an end has written survive a loss of power, so that its disk need not remember how to take it back.

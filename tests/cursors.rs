@@ -1,0 +1,68 @@
+//! Cursors: how far a peer's log is held is stored, whichever way a session ends, and with no write of its own before.
+
+mod common;
+
+use antiphon::codes::Code;
+use antiphon::replica::{Config, Input, LinkId};
+use antiphon::session::Transport;
+use antiphon::storage::{Request, Transaction};
+use common::rig::*;
+use common::*;
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Here,
+    There,
+    LinkLost,
+}
+
+#[test]
+fn what_only_skips_moved_is_stored_when_the_session_ends() {
+    for end in [End::Here, End::There, End::LinkLost] {
+        let mut rig = Rig::new(51);
+        let (reader, writer) = (rig.add(Config::default()), rig.add(Config::default()));
+        let wire = rig.join(reader, writer, Transport::Reliable);
+        rig.open(reader, &doc());
+        rig.open(writer, &doc());
+        rig.run_for(SECOND);
+        // The other's log moves by what came from here: told as a skip, which alone is not worth a write.
+        let writer_id = rig.identity(reader).replica;
+        rig.append(reader, &doc(), numbered(0..3, 20));
+        rig.run_for(SECOND);
+        assert_eq!(rig.tail(writer, &doc()), 3);
+        let stored = |rig: &Rig| rig.cursor(reader, &doc(), rig.identity(writer).replica).map(|cursor| cursor.position);
+        assert_eq!(stored(&rig), None, "{end:?}");
+        assert_eq!(rig.cursor(writer, &doc(), writer_id).map(|cursor| cursor.position), Some(3), "{end:?}");
+
+        let link = LinkId(wire as u64);
+        let goodbye = Input::Disconnect { link, code: Code::SHUTDOWN, reason: String::new(), retry_after: None };
+        match end {
+            End::Here => rig.input(reader, goodbye),
+            End::There => rig.input(writer, goodbye),
+            End::LinkLost => rig.input(reader, Input::Disconnected { link }),
+        }
+        rig.run_for(SECOND);
+        assert_eq!(stored(&rig), Some(3), "{end:?}");
+    }
+}
+
+#[test]
+fn a_cursor_is_never_written_without_need() {
+    let mut rig = Rig::new(52);
+    let (reader, writer) = (rig.add(Config::default()), rig.add(Config::default()));
+    rig.join(reader, writer, Transport::Reliable);
+    rig.open(reader, &doc());
+    rig.open(writer, &doc());
+    rig.run_for(SECOND);
+    let writes = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = writes.clone();
+    rig.ends[reader].answers = Some(Box::new(move |request| {
+        seen.set(seen.get() + usize::from(matches!(request, Request::Write(Transaction::Append(_)))));
+        None
+    }));
+    for number in 0..10 {
+        rig.append(reader, &doc(), numbered(number..number + 1, 20));
+        rig.run_for(SECOND);
+    }
+    assert_eq!(writes.get(), 10, "ten appends, and nothing for the ten skips that they came back as");
+}
