@@ -208,6 +208,33 @@ fn stuck_documents_hold_up_no_others() {
 }
 
 #[test]
+fn hundreds_of_documents_that_wait_for_one_credit_all_get_their_turn() {
+    let documents = numbered_documents(300);
+    for transport in [Transport::Reliable, Transport::Datagram { mtu: 1200 }] {
+        let (mut rig, wire) = joined(&small(), &documents, transport, Access::Write);
+        // Some of them are stuck at the reader for ever, and keep their share.
+        rig.ends[1].stalled.extend(documents.iter().step_by(100).cloned());
+        rig.wires[wire].trace = Some(Vec::new());
+        for document in &documents {
+            rig.append(0, document, numbered(0..20, 1000));
+        }
+        let moving = |index: usize| !index.is_multiple_of(100);
+        let complete = |rig: &Rig| {
+            let mut moving = documents.iter().enumerate().filter(|(index, _)| moving(*index));
+            moving.all(|(_, document)| rig.same(0, 1, document))
+        };
+        // Nothing takes time but the delay of acknowledgements: who is forgotten would wait for a timer.
+        let done = rig.run_until(SECOND * 10, &mut |_| {}, complete);
+        assert!(done, "{transport:?}: not all were served");
+        let asked = rig.wires[wire].trace.iter().flatten().filter(|traced| match traced {
+            Traced::Sent(0, frame) => matches!(unwrapped(frame, transport), Message::Ping(ping) if ping.blocked),
+            _ => false,
+        });
+        assert!(transport != Transport::Reliable || asked.count() == 0, "nobody had to ask for credit");
+    }
+}
+
+#[test]
 fn a_backlog_does_not_hold_up_a_small_document() {
     // The backlog has the lower number, so that it would always come first.
     let (huge, small_one) = (document("a-huge"), document("b-small"));

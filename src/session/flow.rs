@@ -157,6 +157,7 @@ impl Session {
             document.is_open() && document.sending.started.is_some() && !document.sending.is_idle()
         });
         if has_more {
+            self.blocked.remove(&number);
             self.ready.insert(number);
         }
     }
@@ -164,6 +165,21 @@ impl Session {
     /// There may be more credit or room.
     pub(super) fn wake_blocked(&mut self) {
         self.ready.append(&mut self.blocked);
+    }
+
+    /// There may be a little more credit: some who wait for it try, in turn, lest each acknowledgement costs as much as
+    /// there are documents. As long as something is outstanding, another one will come.
+    fn wake_some(&mut self) {
+        const WOKEN_MAX: usize = 16;
+        if self.outstanding == 0 {
+            return self.wake_blocked();
+        }
+        let in_turn = self.blocked.range(self.turn..).chain(self.blocked.range(..self.turn));
+        let woken: Vec<_> = in_turn.take(WOKEN_MAX).chain(self.claim.as_ref()).copied().collect();
+        for number in woken {
+            self.blocked.remove(&number);
+            self.ready.insert(number);
+        }
     }
 
     /// Whose turn it is.
@@ -256,8 +272,8 @@ impl Session {
         if ack.number > self.credit.0 {
             self.credit = (ack.number, ack.credit);
         }
-        self.wake_blocked();
         let Some(document) = self.documents.get_mut(&ack.document).filter(|document| document.is_open()) else {
+            self.wake_some();
             return Ok(());
         };
         let before = (document.sending.acked, document.sending.received, document.sending.outstanding.total());
@@ -287,6 +303,7 @@ impl Session {
         }
         self.check_level(number);
         self.wake(number);
+        self.wake_some();
         Ok(())
     }
 
