@@ -1,0 +1,97 @@
+//! What the database looks like, how it is told apart from others, and how older ones become this one.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::error::{Error, Fault};
+
+/// Marks a database as one of antiphon's: "anti" in ASCII.
+pub const APPLICATION_ID: i32 = 0x616e_7469;
+
+/// The newest format that is understood, and the one that is written.
+pub const FORMAT_VERSION: i32 = STEPS.len() as i32;
+
+/// The page size of a new database, in bytes.
+pub const PAGE_BYTES: usize = 4096;
+
+/// What leads from one format to the next; the first makes the schema. All that is missing runs in one transaction.
+const STEPS: [&str; 1] = ["
+    -- Who the replica is.
+    CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), identity BLOB NOT NULL) STRICT;
+    -- A document has a log; after a reset it is another one. AUTOINCREMENT: no number is used twice.
+    CREATE TABLE document (
+        log INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, state BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE head (
+        log INTEGER NOT NULL, author BLOB NOT NULL, head BLOB NOT NULL, PRIMARY KEY (log, author)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE cursor (
+        log INTEGER NOT NULL, peer BLOB NOT NULL, cursor BLOB NOT NULL, PRIMARY KEY (log, peer)
+    ) STRICT, WITHOUT ROWID;
+    -- The key is the log, shifted left, and the position of the first entry.
+    CREATE TABLE chunk (key INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
+    -- An author's ops from seq on, as far as the next row tells, are in this chunk.
+    CREATE TABLE run (
+        log INTEGER NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL, chunk INTEGER NOT NULL,
+        PRIMARY KEY (log, author, seq)
+    ) STRICT, WITHOUT ROWID;
+    -- Bodies too large for a chunk. The key is that of a chunk that would begin with the entry.
+    CREATE TABLE piece (
+        key INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (key, number)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Whether there is a database in `file`. What is not antiphon's, or not yet known, is refused before SQLite, which
+/// might write, has touched it.
+pub(crate) fn inspect(file: &Path) -> Result<bool, Error> {
+    let mut header = Vec::new();
+    match File::open(file).and_then(|opened| opened.take(HEADER_BYTES).read_to_end(&mut header)) {
+        Ok(0) => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(Error::Inaccessible { path: file.into(), source }),
+    }
+    let number = |at: usize| header.get(at..at + 4)?.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
+    let magic = &header[..header.len().min(SQLITE_MAGIC.len())];
+    if !SQLITE_MAGIC.starts_with(magic) {
+        return Err(Error::Foreign { file: file.into() });
+    }
+    match (number(68), number(60)) {
+        (None, _) | (_, None) => Err(Error::Damaged { file: file.into(), what: "it is cut off".into() }),
+        (Some(APPLICATION_ID), Some(version)) if version > FORMAT_VERSION => {
+            Err(Error::Newer { file: file.into(), version })
+        }
+        (Some(APPLICATION_ID), _) => Ok(true),
+        (Some(_), _) => Err(Error::Foreign { file: file.into() }),
+    }
+}
+
+const HEADER_BYTES: u64 = 100;
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Brings a database, perhaps an empty one, to the newest format.
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > FORMAT_VERSION {
+        return Err(Fault::Newer(version)); // `inspect` sees the file alone, and this may still be in the log beside it
+    }
+    let done = usize::try_from(version).unwrap_or(0);
+    let missing = STEPS.get(done..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for step in missing {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    let verdict: String = transaction.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(Fault::Damaged(verdict));
+    }
+    Ok(transaction.commit()?)
+}

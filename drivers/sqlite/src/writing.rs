@@ -1,0 +1,260 @@
+//! Writing: judged first, by reading alone, and only then carried out. So a write that is refused has changed nothing,
+//! and one that fails half-way has failed for a reason that is not its own.
+
+use std::collections::BTreeMap;
+
+use antiphon::heads::{Head, Heads};
+use antiphon::op::{Cursor, DocumentId, OpId, ReplicaId};
+use antiphon::storage::{Batch, Identity, Transaction};
+use antiphon::timeline::TimelineRecord;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::chunk::{BODY_WITHIN_MAX, Filling};
+use crate::error::{Fault, Refusal};
+use crate::reading::{self, Found, HeadRow, LOG_MAX, POSITION_MAX, Record, Shelf, key};
+use crate::seal::{Key, pack};
+
+/// The largest piece of a body that stands apart. This much of it is in memory a second time when it is written.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
+
+/// Rows to write.
+#[derive(Debug)]
+pub(crate) enum Plan<'a> {
+    Identity(&'a Identity),
+    Append(Box<Append<'a>>),
+    Reset { document: &'a DocumentId, before: Option<u64>, after: Found },
+}
+
+/// The rows of a batch.
+#[derive(Debug)]
+pub(crate) struct Append<'a> {
+    document: &'a DocumentId,
+    is_new: bool,
+    after: Found,
+    heads: Vec<(ReplicaId, HeadRow)>,
+    cursors: &'a [(ReplicaId, Cursor)],
+    chunks: Vec<Filling>,
+    /// Rows of the index of runs: whose ops, from which on, are in which chunk.
+    runs: Vec<(OpId, u64)>,
+    /// Bodies that stand apart, by position.
+    apart: Vec<(u64, &'a Bytes)>,
+    /// Logs that were put aside and are dealt with.
+    dropped: Vec<Shelf>,
+}
+
+/// Judges a write.
+pub(crate) fn plan<'a>(connection: &Connection, transaction: &'a Transaction) -> Result<Plan<'a>, Fault> {
+    match transaction {
+        Transaction::Identity(identity) => Ok(Plan::Identity(identity)),
+        Transaction::Append(batch) => Ok(Plan::Append(plan_append(connection, batch)?.into())),
+        Transaction::Reset { document, timeline } => plan_reset(connection, document, *timeline),
+    }
+}
+
+fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'a>, Fault> {
+    let document = &batch.document;
+    let found = reading::find(connection, document)?;
+    let is_new = found.is_none();
+    let Found { log, mut record } = match found {
+        Some(found) => found,
+        None => Found { log: next_log(connection, document)?, record: Record::default() },
+    };
+    if batch.position != record.tail {
+        let (document, position, tail) = (document.clone(), batch.position, record.tail);
+        return Err(Fault::Refused(Refusal::WrongPosition { document, position, tail }));
+    }
+    if batch.tail() > POSITION_MAX {
+        return Err(Fault::Refused(Refusal::Uncountable { document: document.clone() }));
+    }
+
+    let mut authors = Authors { connection, log, known: BTreeMap::new() };
+    let (mut chunks, mut runs, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+    if record.tail > 0 && !batch.entries.is_empty() {
+        let sealed = reading::sealed_chunk(connection, log, record.last)?;
+        let last = Filling::resume(key(log, record.last), record.last, &sealed);
+        match last.filter(|last| last.tail() == record.tail) {
+            Some(last) => chunks.push(last),
+            None => return Fault::damaged(format_args!("the last entries of document {document} are not to be read")),
+        }
+    }
+    for (position, entry) in (batch.position..).zip(&batch.entries) {
+        let hash = entry.op.body.hash();
+        let author = authors.get(entry.op.id.author)?;
+        let (before, next) = (author.now.head, author.now.head.then(hash));
+        judge(document, entry.op.id, Head { seq: entry.op.id.seq, chain: entry.chain }, next)?;
+        if !chunks.last_mut().is_some_and(|chunk| chunk.push(entry, before, hash)) {
+            let mut chunk = Filling::new(position);
+            chunk.push(entry, before, hash);
+            chunks.push(chunk);
+        }
+        let chunk = chunks.last().map_or(position, |chunk| chunk.first);
+        if before == Head::NONE || author.now.chunk != chunk {
+            runs.push((entry.op.id, chunk));
+        }
+        author.now = HeadRow { head: next, chunk };
+        if let Some(bytes) = entry.op.body.bytes().filter(|bytes| bytes.len() > BODY_WITHIN_MAX) {
+            apart.push((position, bytes));
+        }
+    }
+    // The chunk that was the last may have had no room.
+    chunks.retain(|chunk| chunk.tail() > batch.position);
+
+    let before: Heads = authors.known.iter().map(|(author, known)| (*author, known.before)).collect();
+    let mut state = record.stored(before.clone());
+    state.append(batch);
+    record.digest = record.digest.wrapping_sub(before.digest()).wrapping_add(state.heads.digest());
+    record.last = chunks.last().map_or(record.last, |chunk| chunk.first);
+    (record.tail, record.timelines, record.aside) = (state.tail, state.timelines, state.aside);
+    let dropped = if record.aside.is_none() { std::mem::take(&mut record.shelves) } else { Vec::new() };
+    let heads = authors.known.into_iter().map(|(author, known)| (author, known.now)).collect();
+    let (after, cursors) = (Found { log, record }, &batch.cursors);
+    Ok(Append { document, is_new, after, heads, cursors, chunks, runs, apart, dropped })
+}
+
+/// Whether an op, with its seq and chain, is its author's `next`.
+fn judge(document: &DocumentId, id: OpId, op: Head, next: Head) -> Result<(), Fault> {
+    let document = || document.clone();
+    if op.seq != next.seq {
+        return Err(Fault::Refused(Refusal::NotNext { document: document(), id, next: next.seq }));
+    }
+    if op.chain != next.chain {
+        return Err(Fault::Refused(Refusal::WrongChain { document: document(), id }));
+    }
+    Ok(())
+}
+
+/// The authors of a batch.
+struct Authors<'c> {
+    connection: &'c Connection,
+    log: u64,
+    known: BTreeMap<ReplicaId, Author>,
+}
+
+struct Author {
+    before: Head,
+    now: HeadRow,
+}
+
+impl Authors<'_> {
+    fn get(&mut self, author: ReplicaId) -> Result<&mut Author, Fault> {
+        use std::collections::btree_map::Entry;
+        match self.known.entry(author) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let now = reading::head(self.connection, self.log, author)?.unwrap_or_default();
+                Ok(unknown.insert(Author { before: now.head, now }))
+            }
+        }
+    }
+}
+
+fn plan_reset<'a>(
+    connection: &Connection,
+    document: &'a DocumentId,
+    timeline: TimelineRecord,
+) -> Result<Plan<'a>, Fault> {
+    let found = reading::find(connection, document)?;
+    let before = found.as_ref().map(|found| found.log);
+    let (log, record) = found.map_or((0, Record::default()), |found| (found.log, found.record));
+    let mut shelves = record.shelves.clone();
+    if record.tail > 0 {
+        let place = shelves.last().map_or(0, |shelf| shelf.place + shelf.len);
+        shelves.push(Shelf { log, place, len: record.tail });
+    }
+    let state = record.stored(Heads::new()).reset(timeline);
+    let (timelines, forgotten, aside) = (state.timelines, state.forgotten, state.aside);
+    let record = Record { timelines, forgotten, aside, shelves, ..Record::default() };
+    Ok(Plan::Reset { document, before, after: Found { log: next_log(connection, document)?, record } })
+}
+
+/// A log number that was never used.
+fn next_log(connection: &Connection, document: &DocumentId) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'document'")?;
+    let last: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
+    let next = last.unwrap_or(0) as u64 + 1;
+    if next > LOG_MAX {
+        return Err(Fault::Refused(Refusal::Uncountable { document: document.clone() }));
+    }
+    Ok(next)
+}
+
+impl Plan<'_> {
+    /// Writes the rows.
+    pub(crate) fn carry_out(&self, connection: &Connection) -> rusqlite::Result<()> {
+        match self {
+            Self::Identity(identity) => {
+                let mut statement =
+                    connection.prepare_cached("INSERT OR REPLACE INTO replica (id, identity) VALUES (1, ?1)")?;
+                statement.execute([pack(Key::Identity, identity)]).map(drop)
+            }
+            Self::Append(append) => append.carry_out(connection),
+            Self::Reset { document, before, after } => {
+                if let Some(before) = before {
+                    for table in ["head", "cursor", "run", "document"] {
+                        let mut statement =
+                            connection.prepare_cached(&format!("DELETE FROM {table} WHERE log = ?1"))?;
+                        statement.execute([*before as i64])?;
+                    }
+                }
+                insert(connection, document, after)
+            }
+        }
+    }
+}
+
+fn insert(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
+    let Found { log, record } = found;
+    let state = pack(Key::Document(*log, document.as_str()), record);
+    let mut statement = connection.prepare_cached("INSERT INTO document (log, name, state) VALUES (?1, ?2, ?3)")?;
+    statement.execute((*log as i64, document.as_str(), state)).map(drop)
+}
+
+impl Append<'_> {
+    fn carry_out(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let Found { log, record } = &self.after;
+        if self.is_new {
+            insert(connection, self.document, &self.after)?;
+        } else {
+            let state = pack(Key::Document(*log, self.document.as_str()), record);
+            let mut statement = connection.prepare_cached("UPDATE document SET state = ?2 WHERE log = ?1")?;
+            statement.execute((*log as i64, state))?;
+        }
+        for chunk in &self.chunks {
+            let key = key(*log, chunk.first);
+            let mut statement =
+                connection.prepare_cached("INSERT OR REPLACE INTO chunk (key, entries) VALUES (?1, ?2)")?;
+            statement.execute((key as i64, chunk.finish(key)))?;
+        }
+        for (id, chunk) in &self.runs {
+            let mut statement =
+                connection.prepare_cached("INSERT INTO run (log, author, seq, chunk) VALUES (?1, ?2, ?3, ?4)")?;
+            statement.execute((*log as i64, id.author.0, id.seq as i64, key(*log, *chunk) as i64))?;
+        }
+        for (position, bytes) in &self.apart {
+            let mut statement =
+                connection.prepare_cached("INSERT INTO piece (key, number, bytes) VALUES (?1, ?2, ?3)")?;
+            for (number, piece) in (0_i64..).zip(bytes.chunks(PIECE_BYTES)) {
+                statement.execute((key(*log, *position) as i64, number, piece))?;
+            }
+        }
+        for (author, row) in &self.heads {
+            let mut statement =
+                connection.prepare_cached("INSERT OR REPLACE INTO head (log, author, head) VALUES (?1, ?2, ?3)")?;
+            statement.execute((*log as i64, author.0, pack(Key::Head(*log, *author), row)))?;
+        }
+        for (peer, cursor) in self.cursors {
+            let mut statement =
+                connection.prepare_cached("INSERT OR REPLACE INTO cursor (log, peer, cursor) VALUES (?1, ?2, ?3)")?;
+            statement.execute((*log as i64, peer.0, pack(Key::Cursor(*log, *peer), cursor)))?;
+        }
+        for shelf in &self.dropped {
+            for table in ["chunk", "piece"] {
+                let delete = format!("DELETE FROM {table} WHERE key BETWEEN ?1 AND ?2");
+                let mut statement = connection.prepare_cached(&delete)?;
+                statement.execute((key(shelf.log, 0) as i64, key(shelf.log, POSITION_MAX) as i64))?;
+            }
+        }
+        Ok(())
+    }
+}
