@@ -260,6 +260,13 @@ impl Document {
         }
     }
 
+    /// Whether the app's appends are on their way: not yet durable, in doubt after a failure, or put aside by a reset.
+    pub(super) fn is_appending(&self) -> bool {
+        let writing = self.pipeline.writing.iter().flat_map(|writing| &writing.batch.entries);
+        let own = self.pipeline.entries.iter().chain(writing).any(|entry| entry.origin.is_none());
+        own || !self.waiting.is_empty() || self.in_doubt.is_some() || !self.mending.is_whole()
+    }
+
     pub(super) fn memory_cost(&self) -> u64 {
         let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
         self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost

@@ -583,6 +583,12 @@ impl Replica {
         self.documents.get(document)?.log().map(|log| (log.heads(), log.tail()))
     }
 
+    /// Whether appends of the app are on their way into the document's log: they are not yet durable, the storage failed
+    /// and it is not known which of them are, or a reset put them aside and has not dealt with them.
+    pub fn is_appending(&self, document: &DocumentId) -> bool {
+        self.documents.get(document).is_some_and(|document| document.is_appending())
+    }
+
     /// Cost of the entries in memory, of what waits to be written, and of what is being written, of all documents.
     pub fn memory_cost(&self) -> u64 {
         self.documents.values().map(|document| document.memory_cost()).sum()

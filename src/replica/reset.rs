@@ -71,6 +71,11 @@ impl Mending {
         matches!(self.stage, Stage::Whole | Stage::Refetching)
     }
 
+    /// Whether nothing is put aside.
+    pub(super) fn is_whole(&self) -> bool {
+        self.stage == Stage::Whole
+    }
+
     /// Whether the document may be open with this peer: until both are in step, only with the authority.
     pub(super) fn admits(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
         match self.stage {

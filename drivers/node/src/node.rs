@@ -1,0 +1,523 @@
+//! The handle on a node: what the app does with its replica.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon::codes::Code;
+use antiphon::heads::Heads;
+use antiphon::op::{DocumentId, Entry};
+use antiphon::replica::{Input, LinkId, Misuse, Options, Question, Replica, Ticket};
+use antiphon::rng::Rng;
+use antiphon::storage::{Continuity, Reply, Request, Storage, StoredDocument};
+use antiphon::wire::Access;
+use async_executor::Executor;
+use bytes::Bytes;
+
+use crate::config::{Config, LinkOptions, RedialPolicy};
+use crate::disk::{self, Answer, Job, Outcome, Replies};
+use crate::driver::Driver;
+use crate::engine::{Phase, Shared};
+use crate::error::{Error, LinkEnd};
+use crate::events::Subscription;
+use crate::link::{carry, dial};
+use crate::progress::{LinkState, Progress};
+use crate::transport::{Connector, Transport};
+
+/// A replica at work, for many to share: clones are the same node.
+///
+/// Methods that are not `async` do what they say before they return, and never wait for a disk or a network; they may be
+/// called from any thread. The futures of the others may be dropped at any time.
+#[derive(Clone)]
+pub struct Node(Arc<Shared>);
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("replica", &self.0.lock().replica.id()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Opens a storage on a thread of its own, and makes a node of it. Nothing happens until the [`Driver`] runs.
+    ///
+    /// `continuity` says whether the storage surely is what its last user left there.
+    ///
+    /// # Errors
+    /// If the storage can't be opened.
+    pub async fn open<S: Storage + Send + 'static>(
+        storage: S,
+        continuity: Continuity,
+        config: Config,
+    ) -> Result<(Self, Driver<S>), Error> {
+        let failed = |reason| Error::Storage { document: None, reason };
+        let [identity, ids, chance] = entropy().map_err(failed)?;
+        let replies = Arc::new(Replies::default());
+        let opened = disk::start(storage, continuity, Rng::from_entropy(identity), replies.clone()).await;
+        let (identity, disk) = opened.map_err(failed)?;
+        let replica = Replica::new(config.replica.clone(), identity, ids);
+        let executor = Arc::new(Executor::new());
+        let shared = Shared::new(config, replica, Rng::from_entropy(chance), disk.jobs, replies, &executor);
+        let shared = Arc::new(shared);
+        Ok((Self(shared.clone()), Driver::new(shared, executor, disk.end)))
+    }
+
+    /// Looks at the replica: its id, its documents in memory, its sessions, its counters.
+    pub fn inspect<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
+        look(&self.0.lock().replica)
+    }
+
+    /// What has happened from now on. Who does not keep up is told how much was left out.
+    pub fn subscribe(&self) -> Subscription {
+        self.0.lock().subscribers.subscribe()
+    }
+
+    // ---------------------------------------------------------------------------------------- documents
+
+    /// Opens a document: on all links, now and later, until it is closed.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn open_document(&self, document: &DocumentId, options: Options) -> Result<(), Error> {
+        self.0.turn(|engine| {
+            engine.running()?;
+            engine.documents.open(document, &options, &engine.replica);
+            engine.tell(Input::Open { document: document.clone(), options });
+            Ok(())
+        })
+    }
+
+    /// Closes a document. What was appended is still written.
+    ///
+    /// # Errors
+    /// If it is not open, or the node has stopped.
+    pub fn close_document(&self, document: &DocumentId) -> Result<(), Error> {
+        self.0.input(Input::Close { document: document.clone() })?;
+        self.0.turn(|engine| {
+            engine.documents.close(document);
+            engine.stir();
+        });
+        Ok(())
+    }
+
+    /// Appends ops to a document that is open, at once. They are durable here when [`written`](Self::written) says so,
+    /// and at a peer when [`Link::acknowledged`] does.
+    ///
+    /// # Errors
+    /// If the document is not open for writing, a body is too large, so much waits for the storage that no more is taken
+    /// ([`Misuse::Full`]), or the node has stopped. Then none of them was appended.
+    pub fn try_append(&self, document: &DocumentId, bodies: Vec<Bytes>) -> Result<(), Error> {
+        self.0.input(Input::Append { document: document.clone(), bodies })
+    }
+
+    /// The same, and waits where so much waits for the storage that no more is taken.
+    ///
+    /// # Errors
+    /// If the document is not open for writing, a body is too large, or the node has stopped. Then none of them was
+    /// appended.
+    pub async fn append(&self, document: &DocumentId, bodies: Vec<Bytes>) -> Result<(), Error> {
+        loop {
+            let changed = self.0.changed.listen();
+            match self.try_append(document, bodies.clone()) {
+                Err(Error::Misuse(Misuse::Full(_))) => changed.await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Waits until everything that was appended to a document is durable here.
+    ///
+    /// # Errors
+    /// If the storage failed meanwhile or before: as [`Error::Storage`] while it is tried again, and then, once, as
+    /// [`Error::Lost`] if something was not kept. Or if the document is not open, or the node has stopped.
+    pub async fn written(&self, document: &DocumentId) -> Result<(), Error> {
+        loop {
+            let changed = self.0.changed.listen();
+            {
+                let mut engine = self.0.lock();
+                engine.serving()?;
+                engine.documents.check(document)?;
+                if !engine.replica.is_appending(document) {
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// What is durable of a document that is in memory: the heads, and the position after the last entry.
+    pub fn document(&self, document: &DocumentId) -> Option<(Arc<Heads>, u64)> {
+        self.inspect(|replica| replica.document(document).map(|(heads, tail)| (heads.clone(), tail)))
+    }
+
+    /// Gives up this replica's history of a document where it differs from that of a peer, and rebuilds it from there.
+    ///
+    /// # Errors
+    /// If the document is not open, there is no such link, or the node has stopped.
+    pub fn reset(&self, document: &DocumentId, link: LinkId) -> Result<(), Error> {
+        self.0.input(Input::Reset { document: document.clone(), link })
+    }
+
+    // ---------------------------------------------------------------------------------------- what is stored
+
+    /// Entries of a document from position `from` on, of at most `cost_max` together but at least one; none beyond the
+    /// tail. This is how an app reads what it missed, or is too much for events.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or the node has stopped.
+    pub async fn read(&self, document: &DocumentId, from: u64, cost_max: u64) -> Result<Vec<Entry>, Error> {
+        let request = Request::Read { document: document.clone(), from, max_cost: cost_max };
+        match self.request(Some(document), request).await? {
+            Reply::Entries(entries) => Ok(entries),
+            _ => Err(misfit(Some(document))),
+        }
+    }
+
+    /// How a document stands in the storage, whether it is open or not; one that was never held is empty.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or the node has stopped.
+    pub async fn stored(&self, document: &DocumentId) -> Result<StoredDocument, Error> {
+        match self.request(Some(document), Request::Open(document.clone())).await? {
+            Reply::Document(stored) => Ok(stored),
+            _ => Err(misfit(Some(document))),
+        }
+    }
+
+    /// All documents that are stored, in order.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or the node has stopped.
+    pub async fn documents(&self) -> Result<Vec<DocumentId>, Error> {
+        self.question(None, disk::Question::Documents).await
+    }
+
+    /// Entries of a document that is open, from position `from` on, and then those to come, each once and in order.
+    pub fn follow(&self, document: &DocumentId, from: u64) -> Follow {
+        let restarts = self.0.lock().documents.get(document).map_or(0, |state| state.restarts);
+        Follow { node: self.clone(), document: document.clone(), position: from, restarts }
+    }
+
+    async fn request(&self, document: Option<&DocumentId>, request: Request) -> Result<Reply, Error> {
+        self.question(document, |answer| disk::Question::Request(request, answer)).await
+    }
+
+    async fn question<T>(
+        &self,
+        document: Option<&DocumentId>,
+        question: impl FnOnce(Answer<T>) -> disk::Question,
+    ) -> Result<T, Error> {
+        let (answer, outcome) = async_channel::bounded(1);
+        {
+            let engine = self.0.lock();
+            let jobs = engine.jobs.as_ref().ok_or(Error::Stopped)?;
+            // If its thread is gone, so is the question, and with it the answer.
+            let _ = jobs.send(Job::App(question(answer)));
+        }
+        let outcome: Outcome<T> = outcome.recv().await.unwrap_or_else(|_| Err(String::from(disk::GONE)));
+        outcome.map_err(|reason| Error::Storage { document: document.cloned(), reason })
+    }
+
+    // ---------------------------------------------------------------------------------------- links
+
+    /// Connects to a peer, and connects again whenever that ends, until the app disconnects the link, the node stops, or
+    /// a code or the connector says that trying again won't help.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn connect(
+        &self,
+        connector: impl Connector,
+        options: LinkOptions,
+        policy: RedialPolicy,
+    ) -> Result<Link, Error> {
+        self.0.lock().running()?;
+        let executor = self.0.executor.upgrade().ok_or(Error::Stopped)?;
+        let progress = Arc::new(Progress::new(options.upstream));
+        executor.spawn(dial(self.0.clone(), connector, options, policy, progress.clone())).detach();
+        Ok(Link { node: self.clone(), progress })
+    }
+
+    /// Takes a connection that a peer has made. The link lasts as long as that does.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn accept(&self, transport: impl Transport, options: LinkOptions) -> Result<LinkId, Error> {
+        let executor = self.0.executor.upgrade().ok_or(Error::Stopped)?;
+        let link = self.0.connected(transport.kind(), &options, None)?;
+        let shared = self.0.clone();
+        executor.spawn(async move { _ = carry(&shared, link, transport).await }).detach();
+        Ok(link)
+    }
+
+    /// Ends the session on a link. One that this end connected is connected again if the code allows it; see
+    /// [`Link::disconnect`].
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn disconnect(
+        &self,
+        link: LinkId,
+        code: Code,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) -> Result<(), Error> {
+        self.0.input(goodbye(link, code, reason, retry_after))
+    }
+
+    /// Who is at the other end of a link, if whoever made the connection has said so.
+    pub fn principal(&self, link: LinkId) -> Option<Arc<str>> {
+        self.0.lock().principal(link)
+    }
+
+    // ---------------------------------------------------------------------------------------- questions
+
+    /// The next question that the replica asks its host, where its configuration says so
+    /// ([`Admission::Ask`](antiphon::replica::Admission::Ask)); `None` when the node has stopped. Each is told once:
+    /// one task should be at this.
+    pub async fn next_question(&self) -> Option<(Ticket, Question)> {
+        self.0.questions.recv().await.ok()
+    }
+
+    /// Answers a question. Late answers mean nothing.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn answer(&self, ticket: Ticket, answer: Result<Access, (Code, String)>) -> Result<(), Error> {
+        self.0.input(Input::Answer { ticket, answer })
+    }
+
+    // ---------------------------------------------------------------------------------------- the end
+
+    /// Waits until the node no longer takes links: it is shutting down, or has stopped.
+    pub async fn closing(&self) {
+        loop {
+            let changed = self.0.changed.listen();
+            if self.0.lock().running().is_err() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends in order, and waits until that is done: nothing is connected or appended any more; what was appended is
+    /// written; the peers are told, and when to come back; what is on its way to them is flushed; the storage is synced.
+    /// The [`Driver`] then has the storage.
+    ///
+    /// # Errors
+    /// If the storage did not write everything, or did not sync; or if the driver was dropped.
+    pub async fn shutdown(&self, retry_after: Option<Duration>) -> Result<(), Error> {
+        self.0.turn(|engine| {
+            if engine.running().is_err() {
+                return; // somebody else was first
+            }
+            engine.phase = Phase::Draining;
+            for link in engine.links().collect::<Vec<_>>() {
+                engine.tell(goodbye(link, Code::SHUTDOWN, "this end is shutting down", retry_after));
+            }
+            engine.stir();
+        });
+        loop {
+            let changed = self.0.changed.listen();
+            if let Phase::Stopped(outcome) = &self.0.lock().phase {
+                return outcome.clone();
+            }
+            changed.await;
+        }
+    }
+}
+
+fn goodbye(link: LinkId, code: Code, reason: &str, retry_after: Option<Duration>) -> Input {
+    let retry_after = retry_after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+    Input::Disconnect { link, code, reason: reason.into(), retry_after }
+}
+
+fn misfit(document: Option<&DocumentId>) -> Error {
+    let reason = String::from("the storage's reply does not fit the request");
+    Error::Storage { document: document.cloned(), reason }
+}
+
+/// Three times 256 bits that nobody else has.
+fn entropy() -> Result<[[u8; 32]; 3], String> {
+    let mut entropy = [[0; 32]; 3];
+    for bits in &mut entropy {
+        getrandom::fill(bits).map_err(|error| format!("the system has no entropy: {error}"))?;
+    }
+    Ok(entropy)
+}
+
+/// A link that this end connects, again and again. It goes on when the handle is dropped; clones are the same link.
+#[derive(Clone, Debug)]
+pub struct Link {
+    node: Node,
+    progress: Arc<Progress>,
+}
+
+impl Link {
+    /// What it is doing.
+    pub fn state(&self) -> LinkState {
+        self.progress.state()
+    }
+
+    /// Waits until there is a session.
+    ///
+    /// # Errors
+    /// If the link is over for good.
+    pub async fn live(&self) -> Result<(), Error> {
+        self.until(|_| Ok(true)).await
+    }
+
+    /// Waits until the link is over for good, and says why. Failures that are tried again are no end.
+    pub async fn ended(&self) -> LinkEnd {
+        loop {
+            let changed = self.node.0.changed.listen();
+            if let LinkState::Ended(end) = self.state() {
+                return end;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the peer is durably in possession of everything that was appended here before, this time or earlier.
+    ///
+    /// # Errors
+    /// If the document is not open or is closed at the other end, the storage failed, or the link is over for good.
+    pub async fn acknowledged(&self, document: &DocumentId) -> Result<(), Error> {
+        self.node.written(document).await?;
+        let mut goal = None;
+        self.until(|engine| {
+            engine.documents.check(document)?;
+            let progress = self.on_link(engine, document)?;
+            let Some((_, tail)) = engine.replica.document(document) else { return Ok(false) };
+            // Of a log that began anew since, the peer must have what it has now.
+            let restarts = engine.documents.get(document).map_or(0, |state| state.restarts);
+            let (_, goal) = *goal.take_if(|(of, _)| *of != restarts).get_or_insert((restarts, tail));
+            Ok(progress.acknowledged >= goal && !engine.replica.is_appending(document))
+        })
+        .await
+    }
+
+    /// Waits until both ends hold the same of a document, and nothing is on its way into it here. Returns the heads and
+    /// the position after the last entry at that moment.
+    ///
+    /// # Errors
+    /// If the document is not open or is closed at the other end, histories differ, the storage failed, or the link is
+    /// over for good.
+    pub async fn in_step(&self, document: &DocumentId) -> Result<(Arc<Heads>, u64), Error> {
+        let mut found = None;
+        self.until(|engine| {
+            engine.documents.check(document)?;
+            let progress = self.on_link(engine, document)?;
+            let Some((heads, tail)) = engine.replica.document(document) else { return Ok(false) };
+            found = Some((heads.clone(), tail));
+            Ok(progress.in_step == Some(heads.digest()) && !engine.replica.is_appending(document))
+        })
+        .await?;
+        found.ok_or(Error::Stopped)
+    }
+
+    /// Says goodbye to the peer, and does not connect again.
+    pub fn disconnect(&self) {
+        self.progress.unwant();
+        let us = match self.state() {
+            LinkState::Live { link, .. } => Some(link),
+            _ => None,
+        };
+        self.node.0.turn(|engine| {
+            us.into_iter().for_each(|link| engine.tell(goodbye(link, Code::SHUTDOWN, "the app disconnected", None)));
+            engine.stir();
+        });
+    }
+
+    fn on_link(&self, engine: &crate::engine::Engine, document: &DocumentId) -> Result<crate::progress::OnLink, Error> {
+        let progress = self.progress.document(document);
+        if let Some((code, reason, by)) = progress.closed {
+            return Err(Error::Closed { document: document.clone(), code, reason, by });
+        }
+        if progress.forked && !engine.documents.mends(document, self.progress.upstream) {
+            return Err(Error::Forked { document: document.clone() });
+        }
+        Ok(progress)
+    }
+
+    /// Waits until the link is live and `reached` says so.
+    async fn until(
+        &self,
+        mut reached: impl FnMut(&mut crate::engine::Engine) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        loop {
+            let changed = self.node.0.changed.listen();
+            {
+                let mut engine = self.node.0.lock();
+                match self.state() {
+                    LinkState::Ended(end) => return Err(Error::Link(end)),
+                    LinkState::Live { .. } if reached(&mut engine)? => return Ok(()),
+                    _ => engine.serving()?,
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+/// What a [`Follow`] yields.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Followed {
+    /// The next entries.
+    Entries {
+        /// The position of the first.
+        position: u64,
+        /// The entries, at least one.
+        entries: Vec<Entry>,
+    },
+    /// The log began anew, or lost its end: what was read before is void, and it is read again from position 0.
+    Restarted,
+}
+
+/// Reads a document, and what is added to it: at the pace of who reads, however slow that is.
+#[derive(Debug)]
+pub struct Follow {
+    node: Node,
+    document: DocumentId,
+    position: u64,
+    restarts: u64,
+}
+
+/// What is read at once.
+const FOLLOW_COST: u64 = 256 << 10;
+
+impl Follow {
+    /// The position of the next entry.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next entries; waits for them if there are none yet.
+    ///
+    /// # Errors
+    /// If the document is not open, the storage can't be read, or the node has stopped. The next call goes on.
+    pub async fn next(&mut self) -> Result<Followed, Error> {
+        loop {
+            let changed = self.node.0.changed.listen();
+            let (tail, restarts) = {
+                let engine = self.node.0.lock();
+                engine.serving()?;
+                let state = engine.documents.get(&self.document);
+                let state = state.ok_or_else(|| Misuse::NotOpen(self.document.clone()))?;
+                (state.tail, state.restarts)
+            };
+            if restarts != self.restarts {
+                (self.restarts, self.position) = (restarts, 0);
+                return Ok(Followed::Restarted);
+            }
+            if tail > self.position {
+                let entries = self.node.read(&self.document, self.position, FOLLOW_COST).await?;
+                if !entries.is_empty() {
+                    let position = self.position;
+                    self.position += entries.len() as u64;
+                    return Ok(Followed::Entries { position, entries });
+                }
+            }
+            changed.await;
+        }
+    }
+}

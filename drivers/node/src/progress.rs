@@ -1,0 +1,211 @@
+//! How far documents and links are, for those who wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use antiphon::codes::{Code, Retry};
+use antiphon::op::{DocumentId, ReplicaId};
+use antiphon::replica::{Authority, Event, LinkId, Options, Replica};
+use antiphon::session::By;
+use antiphon::wire::Durability;
+
+use crate::error::{Error, LinkEnd};
+
+/// The documents that the app has open.
+#[derive(Debug, Default)]
+pub(crate) struct Documents(BTreeMap<DocumentId, DocumentState>);
+
+/// What is to be known of one.
+#[derive(Debug, Default)]
+pub(crate) struct DocumentState {
+    authority: Authority,
+    /// The storage failed, and is tried again.
+    failure: Option<String>,
+    /// Appends that were lost with that, and that nobody was told of yet.
+    lost: u64,
+    /// The position after the last durable entry.
+    pub(crate) tail: u64,
+    /// How often the log began anew, or lost its end.
+    pub(crate) restarts: u64,
+}
+
+impl Documents {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &DocumentId> {
+        self.0.keys()
+    }
+
+    pub(crate) fn get(&self, document: &DocumentId) -> Option<&DocumentState> {
+        self.0.get(document)
+    }
+
+    pub(crate) fn open(&mut self, document: &DocumentId, options: &Options, replica: &Replica) {
+        let state = self.0.entry(document.clone()).or_default();
+        state.authority = options.authority;
+        state.tail = state.tail.max(replica.document(document).map_or(0, |(_, tail)| tail));
+    }
+
+    pub(crate) fn close(&mut self, document: &DocumentId) {
+        self.0.remove(document);
+    }
+
+    /// What is wrong with a document, if anything is. Lost appends are told once.
+    pub(crate) fn check(&mut self, document: &DocumentId) -> Result<(), Error> {
+        let Some(state) = self.0.get_mut(document) else {
+            return Err(Error::Misuse(antiphon::replica::Misuse::NotOpen(document.clone())));
+        };
+        if let Some(reason) = &state.failure {
+            return Err(Error::Storage { document: Some(document.clone()), reason: reason.clone() });
+        }
+        match std::mem::take(&mut state.lost) {
+            0 => Ok(()),
+            appends => Err(Error::Lost { document: document.clone(), appends }),
+        }
+    }
+
+    /// Whether a fork in this document is mended by itself, when it is found on a link of this kind.
+    pub(crate) fn mends(&self, document: &DocumentId, upstream: bool) -> bool {
+        upstream && self.0.get(document).is_some_and(|state| state.authority == Authority::Upstream)
+    }
+
+    /// Takes note of what happened; says whether somebody may have waited for it.
+    pub(crate) fn note(&mut self, event: &Event, replica: &Replica) -> bool {
+        let (document, tail) = match event {
+            Event::Opened { document, tail, .. } => (document, *tail),
+            Event::Applied { document, position, .. } => (document, *position),
+            Event::Received { batch } => (&batch.document, batch.tail()),
+            Event::Recovered { document, .. } => (document, replica.document(document).map_or(0, |(_, tail)| tail)),
+            Event::Failed { document, .. } | Event::Mended { document } | Event::Orphaned { document, .. } => {
+                (document, self.0.get(document).map_or(0, |state| state.tail))
+            }
+            Event::Renewed { .. } => return true,
+            _ => return false,
+        };
+        let Some(state) = self.0.get_mut(document) else { return false };
+        if tail < state.tail && !matches!(event, Event::Applied { .. }) {
+            state.restarts += 1;
+            state.tail = tail;
+        }
+        state.tail = state.tail.max(tail);
+        match event {
+            Event::Opened { .. } => state.failure = None,
+            Event::Recovered { lost, .. } => {
+                state.failure = None;
+                state.lost += lost.len() as u64;
+            }
+            Event::Failed { reason, .. } => state.failure = Some(reason.clone()),
+            _ => {}
+        }
+        true
+    }
+}
+
+/// What a [`Link`](crate::Link) is doing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkState {
+    /// There is no session: it is being connected, or waits until that is tried again.
+    Connecting {
+        /// How often it failed since it last worked.
+        failures: u32,
+        /// Why, the last time.
+        reason: Option<String>,
+    },
+    /// There is a session.
+    Live {
+        /// The link's number, in this session.
+        link: LinkId,
+        /// The peer.
+        replica: ReplicaId,
+        /// What its acknowledgements promise.
+        durability: Durability,
+    },
+    /// It is over, and won't be connected again.
+    Ended(LinkEnd),
+}
+
+/// How far a link is that this end connects.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) upstream: bool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: LinkState,
+    /// The app wants it to end.
+    unwanted: bool,
+    documents: BTreeMap<DocumentId, OnLink>,
+}
+
+/// A document in a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OnLink {
+    /// Everything below this position is durable at the peer.
+    pub(crate) acknowledged: u64,
+    /// The digest of the heads when both were last in step.
+    pub(crate) in_step: Option<u64>,
+    pub(crate) forked: bool,
+    pub(crate) closed: Option<(Code, String, By)>,
+}
+
+impl Progress {
+    pub(crate) fn new(upstream: bool) -> Self {
+        let state = LinkState::Connecting { failures: 0, reason: None };
+        Self { upstream, inner: Mutex::new(Inner { state, unwanted: false, documents: BTreeMap::new() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here panics half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> LinkState {
+        self.lock().state.clone()
+    }
+
+    pub(crate) fn set_state(&self, state: LinkState) {
+        self.lock().state = state;
+    }
+
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.lock().unwanted
+    }
+
+    pub(crate) fn unwant(&self) {
+        self.lock().unwanted = true;
+    }
+
+    pub(crate) fn document(&self, document: &DocumentId) -> OnLink {
+        self.lock().documents.get(document).cloned().unwrap_or_default()
+    }
+
+    /// Takes note of what happened while this was link `us`; says whether somebody may have waited for it.
+    pub(crate) fn note(&self, us: LinkId, event: &Event) -> bool {
+        let mut inner = self.lock();
+        match event {
+            Event::Connected { link, replica, durability } if *link == us => {
+                let (link, replica, durability) = (*link, *replica, *durability);
+                inner.state = LinkState::Live { link, replica, durability };
+                inner.documents.clear();
+            }
+            Event::Disconnected { link, .. } if *link == us => inner.documents.clear(),
+            Event::Acknowledged { link, document, position } if *link == us => {
+                inner.documents.entry(document.clone()).or_default().acknowledged = *position;
+            }
+            Event::InStep { link, document, digest } if *link == us => {
+                inner.documents.entry(document.clone()).or_default().in_step = Some(*digest);
+            }
+            Event::Forked { link, document, .. } if *link == us => {
+                inner.documents.entry(document.clone()).or_default().forked = true;
+            }
+            Event::Closed { link, document, code, reason, by } if *link == us => {
+                let closed = (code.retry() == Retry::Never).then(|| (*code, reason.clone(), *by));
+                inner.documents.insert(document.clone(), OnLink { closed, ..OnLink::default() });
+            }
+            // The document was loaded anew: positions may mean something else than before.
+            Event::Opened { document, .. } => return inner.documents.remove(document).is_some(),
+            _ => return false,
+        }
+        true
+    }
+}
