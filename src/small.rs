@@ -36,6 +36,13 @@ impl<K: Copy + Ord, V> SmallMap<K, V> {
         }
     }
 
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        match self {
+            Self::Few(list) => find(list, key).ok().map(|index| &mut list[index].1),
+            Self::Many(tree) => tree.get_mut(&key),
+        }
+    }
+
     pub(crate) fn contains(&self, key: K) -> bool {
         self.get(key).is_some()
     }

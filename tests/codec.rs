@@ -2,6 +2,8 @@
 
 mod messages;
 
+use std::collections::BTreeMap;
+
 use antiphon::digest::BodyHash;
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Author;
@@ -250,26 +252,29 @@ fn id_of(number: u32) -> ReplicaId {
 /// Packs ops of up to 4 authors, frame after frame, and reads them back.
 fn packs(drawn: &[(u8, bool, Vec<u8>)], begins: u64, ahead: u64, base: u64) -> bool {
     let mut seqs = [1; 4];
-    let mut ops = Vec::new();
+    let (mut ops, mut authors) = (Vec::new(), BTreeMap::new());
     for (author, blank, body) in drawn {
         let number = u32::from(author % 4);
         let seq = &mut seqs[number as usize];
         // Author 0 is one whose number was given out later than its first ops here.
         let base = if number == 0 { base } else { 0 };
-        ops.push((op(id_of(number), *seq, *blank, body), Author { number, id: id_of(number), base }));
+        authors.insert(id_of(number), Author { number, id: id_of(number), base });
+        ops.push(op(id_of(number), *seq, *blank, body));
         *seq += 1;
     }
+    let author = |id| authors[&id];
     let (mut at, mut out) = (0, Vec::new());
     let first = ahead;
     while at < ops.len() {
         let from = first + at as u64;
-        let left = ops[at..].iter().map(|(op, author)| (op, *author));
+        let left = ops[at..].iter();
         const MAX: usize = 200;
-        let Some((packed, count)) = pack(3, begins, from, left.clone(), MAX, |count| from + count as u64) else {
-            return ops[at].0.body.wire_len() + 60 > MAX; // too large for a frame: would go in parts
+        let Some((packed, count)) = pack(3, begins, from, left.clone(), author, MAX, |count| from + count as u64)
+        else {
+            return ops[at].body.wire_len() + 60 > MAX; // too large for a frame: would go in parts
         };
         assert!(packed.frame.len() <= MAX);
-        assert_eq!(packed.cost, left.take(count).map(|(op, _)| op.cost()).sum::<u64>());
+        assert_eq!(packed.cost, left.take(count).map(Op::cost).sum::<u64>());
         let Ok(Message::Changes(changes)) = Message::decode(&packed.frame) else { return false };
         assert_eq!(Message::Changes(changes.clone()).encode(), packed.frame);
         let begins = if changes.absolute { 0 } else { begins };
@@ -282,7 +287,7 @@ fn packs(drawn: &[(u8, bool, Vec<u8>)], begins: u64, ahead: u64, base: u64) -> b
         out.extend(resolve(changes.content, absolute, known).unwrap().unwrap());
         at += count;
     }
-    out.iter().eq(ops.iter().map(|(op, _)| op))
+    out == ops
 }
 
 fn packs_parts(body: &Bytes, max_bytes: usize, begins: u64, from: u64, base: u64) -> bool {

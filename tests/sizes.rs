@@ -315,8 +315,8 @@ fn few_bytes_go_around_an_op_of_a_busy_author() {
     let op = |seq: u64| Op { id: OpId { author: author.id, seq }, body: Body::Bytes(body(20)) };
     let ops: Vec<_> = (HIGH..HIGH + 100).map(op).collect();
     let around = |count: usize| {
-        let ops = ops[..count].iter().map(|op| (op, author));
-        let (packed, taken) = pack(150, 0, HIGH, ops, 64 << 10, |count| HIGH + count as u64).expect("it fits");
+        let to = |count: usize| HIGH + count as u64;
+        let (packed, taken) = pack(150, 0, HIGH, ops[..count].iter(), |_| author, 64 << 10, to).expect("it fits");
         assert_eq!(taken, count);
         packed.frame.len() - 20 * count
     };

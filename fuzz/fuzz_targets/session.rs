@@ -454,8 +454,8 @@ impl<'a> Run<'a> {
         log.append(replica, Body::Bytes(vec![len as u8; len].into()));
         let (tail, digest) = (log.tail(), log.heads().digest());
         let packed = log.read(from, u64::MAX).filter(|_| live).and_then(|chunk| {
-            let ops = chunk.entries.iter().map(|entry| (&entry.op, chunk.authors[&entry.op.id.author]));
-            pack(number, begins, from, ops, 60_000, |_| tail)
+            let ops = chunk.entries.iter().map(|entry| &entry.op);
+            pack(number, begins, from, ops, |id| chunk.authors[&id], 60_000, |_| tail)
         });
         let live = packed.map(|(packed, _)| Arc::from([packed]));
         self.feed(subject, Input::Advance { number, tail, digest, held, live }, Cause::Host);

@@ -1,7 +1,7 @@
 //! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,10 +9,13 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Reading, Replica, Salvage, Ticket};
+use super::links::{Attached, Link};
+use super::{
+    Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Output, Reading, Replica, Salvage, Ticket, Tickets,
+};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
-use crate::log::{Author, Log};
+use crate::log::Log;
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
 use crate::session;
@@ -29,7 +32,7 @@ pub(super) struct Document {
     /// Changes with each load and each new timeline, so that a number always means the same.
     pub(super) number: u32,
     /// The links on which it is, or is to be, open.
-    pub(super) links: BTreeSet<LinkId>,
+    pub(super) links: SmallMap<LinkId, Attached>,
     state: State,
     /// How the app opened it; `None`: only peers have it open.
     wanted: Option<Options>,
@@ -138,7 +141,7 @@ impl Document {
     fn new(number: u32) -> Self {
         Self {
             number,
-            links: BTreeSet::new(),
+            links: SmallMap::new(),
             state: State::Loading,
             wanted: None,
             pipeline: Pipeline::default(),
@@ -173,7 +176,7 @@ impl Document {
 
     /// Whether nobody has it open and nothing is under way.
     fn is_idle(&self) -> bool {
-        let unused = self.wanted.is_none() && self.links.is_empty() && self.waiting.is_empty();
+        let unused = self.wanted.is_none() && self.links.len() == 0 && self.waiting.is_empty();
         unused && self.pipeline.is_idle() && self.mending.is_idle()
     }
 
@@ -210,6 +213,102 @@ impl Document {
         ops.into_iter().for_each(|op| self.push_own(op));
         self.pipeline.salvage = from..self.pipeline.entries.len();
         self.pipeline.salvaged = Some(place);
+    }
+
+    /// Starts writing what has gathered, unless something is being written. Says whether it did, and so whether an
+    /// alarm is needed at the deadline.
+    fn start_write(
+        &mut self,
+        id: &DocumentId,
+        deadline: Instant,
+        asked: &mut Tickets,
+        outputs: &mut VecDeque<Output>,
+    ) -> bool {
+        let State::Ready(log) = &self.state else { return false };
+        let pipeline = &mut self.pipeline;
+        if pipeline.writing.is_some() || pipeline.is_empty() || self.mending.is_resetting() {
+            return false;
+        }
+        let entries = core::mem::take(&mut pipeline.entries);
+        let batch = Arc::new(Batch {
+            document: id.clone(),
+            position: log.tail(),
+            timeline: log.unrecorded().filter(|_| !entries.is_empty()),
+            entries,
+            cursors: newest(core::mem::take(&mut pipeline.cursors)),
+            salvaged: pipeline.salvaged.take(),
+        });
+        let held = newest(core::mem::take(&mut pipeline.held));
+        let cost = core::mem::take(&mut pipeline.cost);
+        let salvage = core::mem::take(&mut pipeline.salvage);
+        let ticket = asked.issue(Asked::Write(id.clone()));
+        let request = Request::Write(Transaction::Append(batch.clone()));
+        outputs.push_back(Output::Storage { ticket, request });
+        pipeline.writing = Some(Box::new(Writing { ticket, batch, held, salvage, deadline, cost }));
+        true
+    }
+
+    /// Offers what is durable now to every session that has the document open, and says how many frames were packed.
+    fn fan_out(&mut self, batch: &Batch, held: &[(LinkId, u64)], now: Instant, sessions: &mut Sessions<'_>) -> u64 {
+        let number = self.number;
+        let Some((tail, digest)) = self.log().map(|log| (log.tail(), log.heads().digest())) else { return 0 };
+        let live = self.pack_live(batch, sessions);
+        let open = self.links.after(None).filter(|(_, attached)| attached.number().is_some());
+        for (link, _) in open {
+            let Some(state) = sessions.links.get_mut(link) else { continue };
+            let known = state.session.held(number).map_or(0, |held| held.position);
+            let index = held.binary_search_by_key(link, |(other, _)| *other);
+            let held = index.map_or(known, |index| known.max(held[index].1));
+            if batch.entries.is_empty() && held == known {
+                continue;
+            }
+            let input = session::Input::Advance { number, tail, digest, held, live: live.clone() };
+            state.input(now, *link, input, sessions.busy);
+        }
+        live.map_or(0, |live| live.iter().filter(|packed| !packed.frame.is_empty()).count() as u64)
+    }
+
+    /// Packs a batch once, for all sessions.
+    fn pack_live(&mut self, batch: &Batch, sessions: &Sessions<'_>) -> Option<Arc<[Packed]>> {
+        let entries = &batch.entries[..];
+        let origin_of = |entries: &[Entry]| {
+            let origin = entries.first()?.origin;
+            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
+        };
+        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some());
+        let (first, _) = open.next()?;
+        let only = if open.next().is_none() { sessions.links.get(first) } else { None };
+        if let Some(origin) = origin_of(entries)
+            && let Some(reader) = only.and_then(|reader| reader.session.taken(self.number))
+            && origin == reader.timeline
+        {
+            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
+            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
+        }
+        let State::Ready(log) = &mut self.state else { return None };
+        let begins = log.history().current().begins;
+        let mut pack_from = |done: usize| {
+            let from = batch.position + done as u64;
+            let ops = entries[done..].iter().map(|entry| &entry.op);
+            let author = |id| log.author(id);
+            let to = |count| from + count as u64;
+            let (packed, count) = pack(self.number, begins, from, ops, author, sessions.frame_max, to)?;
+            let origin = origin_of(&entries[done..done + count]);
+            Some((Packed { origin, ..packed }, done + count))
+        };
+        let (first, mut done) = pack_from(0)?;
+        if done == entries.len() {
+            return Some([first].into());
+        }
+        let mut packed = Vec::from([first]);
+        // An op that goes in parts every session reads for itself.
+        while done < entries.len()
+            && let Some((next, end)) = pack_from(done)
+        {
+            packed.push(next);
+            done = end;
+        }
+        Some(packed.into())
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -271,6 +370,14 @@ impl Document {
         let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
         self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost
     }
+}
+
+/// What a document is fanned out to.
+struct Sessions<'a> {
+    links: &'a mut BTreeMap<LinkId, Box<Link>>,
+    busy: &'a mut VecDeque<LinkId>,
+    /// Bytes of the largest frame.
+    frame_max: usize,
 }
 
 impl Replica {
@@ -361,7 +468,7 @@ impl Replica {
 
     pub(super) fn loaded(&mut self, document: &DocumentId, stored: StoredDocument) {
         let me = self.identity.replica;
-        let timeline = Timeline::new(self.rng.next_u64());
+        let timeline = self.draw_timeline();
         let opens = self.opens.clone();
         let Some(state) = self.documents.get_mut(document) else { return };
         let StoredDocument { heads, timelines, forgotten, horizon, tail, aside } = stored;
@@ -383,7 +490,8 @@ impl Replica {
         } else if wanted {
             self.event(opened);
         }
-        self.reset_when_quiet(document);
+        let timeline = self.draw_timeline();
+        self.reset_when_quiet(document, timeline);
         self.append_waiting(document);
         self.attach_waiting(document);
         self.idle_check(document);
@@ -438,7 +546,7 @@ impl Replica {
         }
         run.into_iter().for_each(|(author, head)| _ = state.pipeline.ahead.insert(author, head));
         if gap {
-            self.author_gap(link, &document, number);
+            self.author_gap(link, &document);
             return self.write(&document);
         }
         state.pipeline.held.push((link, to));
@@ -459,30 +567,9 @@ impl Replica {
     pub(super) fn write(&mut self, document: &DocumentId) {
         let deadline = self.now + self.config.write_deadline;
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.pipeline.writing.is_some() || state.pipeline.is_empty() || state.mending.is_resetting() {
-            return;
+        if state.start_write(document, deadline, &mut self.asked, &mut self.outputs) {
+            self.set_document_alarm(document, deadline);
         }
-        let Some(log) = state.log() else { return };
-        let (position, unrecorded) = (log.tail(), log.unrecorded());
-        let pipeline = &mut state.pipeline;
-        let entries = core::mem::take(&mut pipeline.entries);
-        let batch = Arc::new(Batch {
-            document: document.clone(),
-            position,
-            timeline: unrecorded.filter(|_| !entries.is_empty()),
-            entries,
-            cursors: newest(core::mem::take(&mut pipeline.cursors)),
-            salvaged: pipeline.salvaged.take(),
-        });
-        let held = newest(core::mem::take(&mut pipeline.held));
-        let cost = core::mem::take(&mut pipeline.cost);
-        let salvage = core::mem::take(&mut pipeline.salvage);
-        let request = Request::Write(Transaction::Append(batch.clone()));
-        let ticket = self.request(Asked::Write(document.clone()), request);
-        if let Some(state) = self.documents.get_mut(document) {
-            state.pipeline.writing = Some(Box::new(Writing { ticket, batch, held, salvage, deadline, cost }));
-        }
-        self.set_document_alarm(document, deadline);
     }
 
     /// A batch is durable: shows it to the app and to every session.
@@ -491,11 +578,9 @@ impl Replica {
         let Some(state) = self.documents.get_mut(document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
         let Writing { batch, held, salvage, .. } = *writing;
-        let number = state.number;
+        let State::Ready(log) = &mut state.state else { return };
         let mut own = None;
         let mut foreign = !salvage.is_empty(); // they stood elsewhere when the app heard of them
-        let pipeline = &mut state.pipeline;
-        let State::Ready(log) = &mut state.state else { return };
         for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
             match entry.origin {
                 Some(_) => foreign = true,
@@ -504,103 +589,40 @@ impl Replica {
             }
         }
         log.extend(&batch.entries);
+        state.known_tail = log.tail();
         state.grew = true;
-        pipeline.settle();
-        let (tail, digest) = (log.tail(), log.heads().digest());
-        state.known_tail = tail;
+        state.pipeline.settle();
         state.backoff = None; // not before: a disk that is full still lets itself be read
         self.stats.batches += 1;
         self.stats.entries += batch.entries.len() as u64;
         if let Some((seq, position)) = own {
-            self.event(Event::Applied { document: document.clone(), seq, position });
+            self.outputs.push_back(Output::Event(Event::Applied { document: document.clone(), seq, position }));
         }
         if foreign {
-            self.event(Event::Received { batch: batch.clone() });
+            self.outputs.push_back(Output::Event(Event::Received { batch: batch.clone() }));
         }
-        self.fan_out(document, number, &batch, tail, digest, &held);
-        self.trim(document);
+        let frame_max = self.config.session.limits.frame as usize;
+        let mut sessions = Sessions { links: &mut self.links, busy: &mut self.busy, frame_max };
+        self.stats.packed += state.fan_out(&batch, &held, self.now, &mut sessions);
+        if let Some(log) = state.log_mut() {
+            log.trim(self.config.tail_max);
+        }
         if let Some(place) = batch.salvaged {
             self.salvaged(document, place);
         }
-        self.reset_when_quiet(document);
-        self.write(document);
-        self.idle_check(document);
+        self.go_on(document);
     }
 
-    /// Offers what is durable now to every session that has the document open.
-    fn fan_out(
-        &mut self,
-        document: &DocumentId,
-        number: u32,
-        batch: &Arc<Batch>,
-        tail: u64,
-        digest: u64,
-        held: &[(LinkId, u64)],
-    ) {
-        let sessions = self.sessions_of(document);
-        let live = self.pack_live(document, number, batch, &sessions);
-        for (link, _) in sessions {
-            let Some(session) = self.links.get(&link).map(|state| &state.session) else { continue };
-            let known = session.held(number).map_or(0, |held| held.position);
-            let index = held.binary_search_by_key(&link, |(other, _)| *other);
-            let held = index.map_or(known, |index| known.max(held[index].1));
-            if batch.entries.is_empty() && held == known {
-                continue;
-            }
-            self.session_input(link, session::Input::Advance { number, tail, digest, held, live: live.clone() });
-        }
-    }
-
-    /// Packs a batch once, for all sessions.
-    fn pack_live(
-        &mut self,
-        document: &DocumentId,
-        number: u32,
-        batch: &Arc<Batch>,
-        sessions: &[(LinkId, u32)],
-    ) -> Option<Arc<[Packed]>> {
-        let entries = &batch.entries[..];
-        let origin_of = |entries: &[Entry]| {
-            let origin = entries.first()?.origin;
-            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
-        };
-        let (first, rest) = sessions.split_first()?;
-        let only_reader = rest.is_empty().then(|| self.links.get(&first.0)?.session.taken(number)).flatten();
-        if let (Some(origin), Some(reader)) = (origin_of(entries), only_reader)
-            && origin == reader.timeline
-        {
-            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
-            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
-        }
-        let max_bytes = self.config.session.limits.frame as usize;
-        let log = self.documents.get_mut(document)?.log_mut()?;
-        let begins = log.history().current().begins;
-        let mut authors = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let known = authors.last().filter(|author: &&Author| author.id == entry.op.id.author).copied();
-            authors.push(known.unwrap_or_else(|| log.author(entry.op.id.author)));
-        }
-        let mut packed = Vec::with_capacity(1);
-        let mut done = 0;
-        while done < entries.len() {
-            let from = batch.position + done as u64;
-            let ops = entries[done..].iter().map(|entry| &entry.op).zip(authors[done..].iter().copied());
-            let Some((mut frame, count)) = pack(number, begins, from, ops, max_bytes, |count| from + count as u64)
-            else {
-                break; // an op that goes in parts: every session reads it for itself
-            };
-            frame.origin = origin_of(&entries[done..done + count]);
-            packed.push(frame);
-            done += count;
-        }
-        self.stats.packed += packed.len() as u64;
-        (!packed.is_empty()).then(|| packed.into())
-    }
-
-    fn trim(&mut self, document: &DocumentId) {
-        let tail_max = self.config.tail_max;
-        if let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) {
-            log.trim(tail_max);
+    /// Goes on after a write: with a reset that waited for it, with what has gathered meanwhile, or with being idle.
+    fn go_on(&mut self, document: &DocumentId) {
+        let timeline = self.draw_timeline();
+        let Some(state) = self.documents.get(document) else { return };
+        if state.mending.is_resetting() {
+            self.reset_when_quiet(document, timeline);
+        } else if !state.pipeline.is_empty() {
+            self.write(document);
+        } else if state.is_idle() {
+            self.idle_check(document);
         }
     }
 
@@ -678,7 +700,7 @@ impl Replica {
     }
 
     pub(super) fn begin_timeline(&mut self, document: &DocumentId) {
-        let timeline = Timeline::new(self.rng.next_u64());
+        let timeline = self.draw_timeline();
         self.renumber(document);
         if let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) {
             log.begin(timeline);

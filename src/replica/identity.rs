@@ -46,14 +46,14 @@ impl Replica {
     /// A peer that holds more of our ops than we do, or others, shows that this replica was set back or copied.
     pub(super) fn check_own(&mut self, link: LinkId, number: u32, own: Head) {
         let Some(document) = self.numbers.get(&number).cloned() else { return };
-        let (Some(state), Some(link_state)) = (self.documents.get(&document), self.links.get_mut(&link)) else {
+        let (Some(state), Some(link_state)) = (self.documents.get_mut(&document), self.links.get(&link)) else {
             return;
         };
         let me = link_state.session.replica();
-        let Some(attached) = link_state.attached.get_mut(&document).filter(|attached| !attached.thorough) else {
+        let held = state.taken_head(me);
+        let Some(attached) = state.links.get_mut(link).filter(|attached| !attached.thorough) else {
             return; // heads are exchanged, which tell more
         };
-        let held = state.taken_head(me);
         if own.seq > held.seq || own.seq == held.seq && own.chain != held.chain {
             self.set_back(link, &document);
         } else if own.seq > 0 && own.seq < held.seq {
@@ -67,9 +67,8 @@ impl Replica {
         if chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain)) {
             return self.set_back(link, document);
         }
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let number = state.number(document);
-        let postponed = state.attached.get_mut(document).and_then(|attached| attached.checking.take());
+        let Some(attached) = self.attached(link, document) else { return };
+        let (number, postponed) = (attached.number(), attached.checking.take());
         if let (Some(Postponed(Some((from, max_cost)))), Some(number)) = (postponed, number) {
             self.load(link, number, from, max_cost);
         }
@@ -77,7 +76,7 @@ impl Replica {
 
     /// Whether entries are not to be read for a session yet; then they will be.
     pub(super) fn postpones(&mut self, link: LinkId, document: &DocumentId, from: u64, max_cost: u64) -> bool {
-        let attached = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document));
+        let attached = self.attached(link, document);
         let Some(Postponed(postponed)) = attached.and_then(|attached| attached.checking.as_mut()) else { return false };
         *postponed = Some((from, max_cost));
         true
@@ -86,9 +85,11 @@ impl Replica {
     /// The peer may hold ops of ours that this replica does not know of, or others in the place of those it does: takes
     /// a new id, and opens the document again with heads, which tell where the histories part.
     fn set_back(&mut self, link: LinkId, document: &DocumentId) {
-        let Some(number) = self.links.get(&link).and_then(|state| state.number(document)) else { return };
+        if self.number_on(link, document).is_none() {
+            return;
+        }
         self.renew_for(link);
-        self.close_on(link, document, number, Code::SET_BACK, "you hold ops of this replica's that it does not know");
+        self.close_on(link, document, Code::SET_BACK, "you hold ops of this replica's that it does not know");
         self.reopen_on(link, document, Code::SET_BACK);
     }
 }

@@ -1,7 +1,7 @@
 //! Links: sessions come and go, and documents are attached to them.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -24,8 +24,8 @@ pub(super) struct Link {
     pub(super) upstream: bool,
     /// When it wants to be woken, as it stands among the alarms.
     pub(super) alarm: Option<Instant>,
-    /// Boxed, since most sessions have few documents, and a tree's first node has room for eleven.
-    pub(super) attached: BTreeMap<DocumentId, Box<Attached>>,
+    /// The documents that are, or are to be, open on it; each knows how far that is.
+    pub(super) attached: BTreeSet<DocumentId>,
     /// Whether its session may have outputs.
     busy: bool,
     /// How often its peer had a cursor beyond the tail of one of our logs.
@@ -77,13 +77,24 @@ impl Attached {
         let (thorough, forget_cursor) = (false, false);
         Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None, checking: None }
     }
+
+    /// The number under which the document is open on the session, if it is.
+    pub(super) fn number(&self) -> Option<u32> {
+        match self.stage {
+            Stage::Open(number) => Some(number),
+            Stage::Waiting | Stage::Cursor => None,
+        }
+    }
 }
 
 impl Link {
-    pub(super) fn number(&self, document: &DocumentId) -> Option<u32> {
-        match self.attached.get(document)?.stage {
-            Stage::Open(number) => Some(number),
-            Stage::Waiting | Stage::Cursor => None,
+    /// An input for the session, which may have outputs then: its link is noted in `busy`.
+    pub(super) fn input(&mut self, now: Instant, link: LinkId, input: session::Input, busy: &mut VecDeque<LinkId>) {
+        let misuse = self.session.handle(now, input);
+        // The peer may have closed the document just now; the session's word of it is still to be read.
+        debug_assert!(matches!(misuse, Ok(()) | Err(session::Misuse::NotOpen(_))), "{misuse:?}");
+        if !core::mem::replace(&mut self.busy, true) {
+            busy.push_back(link);
         }
     }
 }
@@ -108,7 +119,7 @@ impl Replica {
         };
         let config = session::Config { transport, ..self.config.session.clone() };
         let session = Session::new(self.now, config, local);
-        let (alarm, attached, busy, tails_lost) = (None, BTreeMap::new(), true, 0);
+        let (alarm, attached, busy, tails_lost) = (None, BTreeSet::new(), true, 0);
         let full = self.links.len() >= self.config.sessions_max;
         self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy, tails_lost }));
         self.busy.push_back(link);
@@ -132,10 +143,10 @@ impl Replica {
         if let Some(at) = state.alarm {
             self.alarms.remove(&(at, Alarm::Session(link)));
         }
-        for document in state.attached.keys() {
+        for document in &state.attached {
             if let Some(state) = self.documents.get_mut(document) {
                 state.forget_held(link);
-                state.links.remove(&link);
+                state.links.remove(link);
             }
             self.idle_check(document);
         }
@@ -156,12 +167,8 @@ impl Replica {
     // ---------------------------------------------------------------------------------------- sessions
 
     pub(super) fn session_input(&mut self, link: LinkId, input: session::Input) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let misuse = state.session.handle(self.now, input);
-        // The peer may have closed the document just now; the session's word of it is still to be read.
-        debug_assert!(matches!(misuse, Ok(()) | Err(session::Misuse::NotOpen(_))), "{misuse:?}");
-        if !core::mem::replace(&mut state.busy, true) {
-            self.busy.push_back(link);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.input(self.now, link, input, &mut self.busy);
         }
     }
 
@@ -172,7 +179,7 @@ impl Replica {
         link: LinkId,
         input: impl FnOnce(u32) -> session::Input,
     ) {
-        if let Some(number) = self.links.get(&link).and_then(|state| state.number(document)) {
+        if let Some(number) = self.number_on(link, document) {
             self.session_input(link, input(number));
         }
     }
@@ -366,10 +373,11 @@ impl Replica {
         if !state.session.has_accepted() {
             return;
         }
-        let attached = state.attached.entry(document.clone()).or_insert_with(|| Box::new(Attached::new(grant)));
-        attached.grant = attached.grant.min(grant);
-        if let Some(state) = self.documents.get_mut(document) {
-            state.links.insert(link);
+        state.attached.insert(document.clone());
+        let Some(state) = self.documents.get_mut(document) else { return };
+        match state.links.get_mut(link) {
+            Some(attached) => attached.grant = attached.grant.min(grant),
+            None => _ = state.links.insert(link, Attached::new(grant)),
         }
         self.attach_next(link, document);
     }
@@ -380,16 +388,12 @@ impl Replica {
         if state.session.is_closing(document) {
             return; // until the peer has heard of it
         }
-        let Some(peer) = state.session.peer() else { return };
-        let ready = self.documents.get(document).is_some_and(|document| {
-            let admitted = document.mending.admits(peer, state.upstream, document.options().authority);
-            admitted && document.log().is_some()
-        });
-        let Some(attached) = state.attached.get_mut(document).filter(|attached| attached.stage == Stage::Waiting)
-        else {
-            return;
-        };
-        if ready {
+        let (Some(peer), upstream) = (state.session.peer(), state.upstream) else { return };
+        let Some(state) = self.documents.get_mut(document) else { return };
+        let admitted = state.mending.admits(peer, upstream, state.options().authority);
+        let ready = admitted && state.log().is_some();
+        let waiting = |attached: &&mut Attached| attached.stage == Stage::Waiting;
+        if let Some(attached) = state.links.get_mut(link).filter(waiting).filter(|_| ready) {
             attached.stage = Stage::Cursor;
             let asked = Asked::Cursor(document.clone(), link);
             self.request(asked, Request::Cursor { document: document.clone(), peer });
@@ -397,27 +401,26 @@ impl Replica {
     }
 
     pub(super) fn attach_with(&mut self, document: &DocumentId, link: LinkId, cursor: Option<Cursor>) {
-        let Some(state) = self.documents.get(document) else { return };
-        let Some(link_state) = self.links.get_mut(&link) else { return };
-        let Some(attached) = link_state.attached.get_mut(document).filter(|attached| attached.stage == Stage::Cursor)
-        else {
-            return;
-        };
-        let Some(log) = state.log() else {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        let (number, loaded) = (state.number, state.log().is_some());
+        let reading = |attached: &&mut Attached| attached.stage == Stage::Cursor;
+        let Some(attached) = state.links.get_mut(link).filter(reading) else { return };
+        if !loaded {
             attached.stage = Stage::Waiting; // it failed meanwhile
             return;
-        };
-        let number = state.number;
+        }
         attached.stage = Stage::Open(number);
         attached.stored = cursor;
         attached.checking = None;
-        let forget = core::mem::take(&mut attached.forget_cursor) || attached.thorough;
+        let (grant, thorough) = (attached.grant, attached.thorough);
+        let forget = core::mem::take(&mut attached.forget_cursor) || thorough;
+        let Some(log) = state.log() else { return };
         let opening = Opening {
             number,
             document: document.clone(),
             access: state.options().access,
-            grant: attached.grant,
-            thorough: attached.thorough,
+            grant,
+            thorough,
             schema: state.options().schema.clone(),
             history: log.history().clone(),
             horizon: log.horizon(),
@@ -430,15 +433,22 @@ impl Replica {
 
     /// Goes on with all links on which the document is to be open.
     pub(super) fn attach_waiting(&mut self, document: &DocumentId) {
-        let links = self.documents.get(document).map(|state| state.links.clone());
-        links.into_iter().flatten().for_each(|link| self.attach_next(link, document));
+        self.links_of(document).into_iter().for_each(|link| self.attach_next(link, document));
     }
 
-    /// The sessions that have the document open.
-    pub(super) fn sessions_of(&self, document: &DocumentId) -> Vec<(LinkId, u32)> {
-        let links = self.documents.get(document).map(|state| state.links.iter());
-        let open = links.into_iter().flatten().filter_map(|id| Some((*id, self.links.get(id)?.number(document)?)));
-        open.collect()
+    pub(super) fn attached(&mut self, link: LinkId, document: &DocumentId) -> Option<&mut Attached> {
+        self.documents.get_mut(document)?.links.get_mut(link)
+    }
+
+    /// The number under which the document is open on the link, if it is.
+    pub(super) fn number_on(&self, link: LinkId, document: &DocumentId) -> Option<u32> {
+        self.documents.get(document)?.links.get(link)?.number()
+    }
+
+    /// The links on which the document is, or is to be, open.
+    fn links_of(&self, document: &DocumentId) -> Vec<LinkId> {
+        let links = self.documents.get(document).map(|state| state.links.after(None));
+        links.into_iter().flatten().map(|(link, _)| *link).collect()
     }
 
     /// The document is no longer to be open on the link.
@@ -448,48 +458,46 @@ impl Replica {
         }
         if let Some(state) = self.documents.get_mut(document) {
             state.forget_held(link);
-            state.links.remove(&link);
+            state.links.remove(link);
         }
     }
 
     /// Closes the document on all sessions; they are to open it again when it is ready.
     pub(super) fn close_on_all(&mut self, document: &DocumentId, code: Code, reason: &str) {
-        for (link, number) in self.sessions_of(document) {
-            self.close_on(link, document, number, code, reason);
-        }
-        let links = self.documents.get(document).map(|state| state.links.clone());
-        for link in links.into_iter().flatten() {
-            if let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) {
-                attached.stage = Stage::Waiting;
-            }
+        for link in self.links_of(document) {
+            self.close_on(link, document, code, reason);
         }
     }
 
-    pub(super) fn close_on(&mut self, link: LinkId, document: &DocumentId, number: u32, code: Code, reason: &str) {
-        if let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) {
-            attached.stage = Stage::Waiting;
-        }
-        self.documents.get_mut(document).into_iter().for_each(|state| state.forget_held(link));
+    /// Closes the document on a session, if it is open there; it is to open it again when it is ready.
+    pub(super) fn close_on(&mut self, link: LinkId, document: &DocumentId, code: Code, reason: &str) {
+        let Some(number) = self.wait_on(link, document) else { return };
         self.session_input(link, session::Input::Close { number, code, reason: reason.into() });
+    }
+
+    /// The document is not, or no longer, open on the link, and waits to be. Says under which number it was.
+    fn wait_on(&mut self, link: LinkId, document: &DocumentId) -> Option<u32> {
+        let state = self.documents.get_mut(document)?;
+        let attached = state.links.get_mut(link)?;
+        let number = attached.number();
+        attached.stage = Stage::Waiting;
+        state.forget_held(link);
+        number
     }
 
     /// Takes the document off all links.
     pub(super) fn detach_all(&mut self, document: &DocumentId, code: Code, reason: &str) {
-        for (link, number) in self.sessions_of(document) {
+        for link in self.links_of(document) {
             self.store_cursor(link, document);
-            self.close_on(link, document, number, code, reason);
+            self.close_on(link, document, code, reason);
+            self.detach(link, document);
         }
-        let links = self.documents.get(document).map(|state| state.links.clone());
-        links.into_iter().flatten().for_each(|link| self.detach(link, document));
     }
 
     /// Opens the document again on one session, more carefully.
     pub(super) fn reopen_on(&mut self, link: LinkId, document: &DocumentId, code: Code) {
-        let Some(attached) = self.links.get_mut(&link).and_then(|state| state.attached.get_mut(document)) else {
-            return;
-        };
-        attached.stage = Stage::Waiting;
-        self.documents.get_mut(document).into_iter().for_each(|state| state.forget_held(link));
+        self.wait_on(link, document);
+        let Some(attached) = self.attached(link, document) else { return };
         attached.reopened += 1;
         attached.thorough |= code == Code::MISMATCH || code == Code::SET_BACK;
         attached.forget_cursor |= code == Code::AUTHOR_GAP;
@@ -505,14 +513,14 @@ impl Replica {
     }
 
     /// The peer does not make sense of what this end knows: opens the document again from heads.
-    pub(super) fn author_gap(&mut self, link: LinkId, document: &DocumentId, number: u32) {
-        self.close_on(link, document, number, Code::AUTHOR_GAP, "an op came before its author's earlier ones");
+    pub(super) fn author_gap(&mut self, link: LinkId, document: &DocumentId) {
+        self.close_on(link, document, Code::AUTHOR_GAP, "an op came before its author's earlier ones");
         self.reopen_on(link, document, Code::AUTHOR_GAP);
     }
 
     fn document_closed(&mut self, link: LinkId, number: u32, code: Code, reason: String, by: By) {
         let Some(document) = self.numbers.get(&number).cloned() else { return };
-        if self.links.get(&link).and_then(|state| state.number(&document)) != Some(number) {
+        if self.number_on(link, &document) != Some(number) {
             return;
         }
         if code == Code::TAIL_LOST && by == By::Us {
@@ -542,14 +550,11 @@ impl Replica {
 
     fn in_step(&mut self, link: LinkId, number: u32) {
         let Some(document) = self.numbers.get(&number).cloned() else { return };
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if let Some(attached) = state.attached.get_mut(&document) {
+        let Some(state) = self.documents.get_mut(&document) else { return };
+        if let Some(attached) = state.links.get_mut(link) {
             (attached.reopened, attached.thorough) = (0, false);
         }
-        let Some(digest) = self.documents.get(&document).and_then(|state| state.log()).map(|log| log.heads().digest())
-        else {
-            return;
-        };
+        let Some(digest) = state.log().map(|log| log.heads().digest()) else { return };
         self.event(Event::InStep { link, document: document.clone(), digest });
         self.salvage_from(&document, link);
     }
@@ -573,15 +578,15 @@ impl Replica {
 
     /// Stores how far the peer's logs are held, where only skips moved that since it was stored.
     fn store_cursors(&mut self, link: LinkId) {
-        let documents: Vec<_> =
-            self.links.get(&link).map(|state| state.attached.keys().cloned().collect()).unwrap_or_default();
+        let documents = self.links.get(&link).map(|state| state.attached.clone()).unwrap_or_default();
         documents.iter().for_each(|document| self.store_cursor(link, document));
     }
 
     fn store_cursor(&mut self, link: LinkId, document: &DocumentId) {
         let Some(state) = self.links.get(&link) else { return };
-        let (Some(number), Some(peer)) = (state.number(document), state.session.peer()) else { return };
-        let (Some(held), Some(attached)) = (state.session.held(number), state.attached.get(document)) else { return };
+        let attached = self.documents.get(document).and_then(|state| state.links.get(link));
+        let (Some(attached), Some(peer)) = (attached, state.session.peer()) else { return };
+        let Some(held) = attached.number().and_then(|number| state.session.held(number)) else { return };
         if attached.stored != Some(held) {
             self.write_cursor(document, peer, held);
         }

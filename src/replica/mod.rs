@@ -476,7 +476,6 @@ pub struct Replica {
     now: Instant,
     outputs: VecDeque<Output>,
     stats: Stats,
-    next_ticket: u64,
     next_number: u32,
 
     documents: BTreeMap<DocumentId, Box<Document>>,
@@ -549,7 +548,6 @@ impl Replica {
             now: Instant::ZERO,
             outputs: VecDeque::new(),
             stats: Stats::default(),
-            next_ticket: 0,
             next_number: 0,
             documents: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -608,15 +606,8 @@ impl Replica {
         self.outputs.push_back(Output::Event(event));
     }
 
-    fn ticket(&mut self, asked: Asked) -> Ticket {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        self.asked.push(ticket, asked);
-        ticket
-    }
-
     fn request(&mut self, asked: Asked, request: Request) -> Ticket {
-        let ticket = self.ticket(asked);
+        let ticket = self.asked.issue(asked);
         self.outputs.push_back(Output::Storage { ticket, request });
         ticket
     }
@@ -624,7 +615,7 @@ impl Replica {
     /// A read of entries or heads, of which only so many are under way.
     fn request_read(&mut self, asked: Asked, request: Request) {
         self.stats.reads += 1;
-        let ticket = self.ticket(asked);
+        let ticket = self.asked.issue(asked);
         self.reads_waiting.push_back((ticket, request));
         self.start_reads();
     }
@@ -638,7 +629,7 @@ impl Replica {
     }
 
     fn ask(&mut self, asked: Asked, question: Question) {
-        let ticket = self.ticket(asked);
+        let ticket = self.asked.issue(asked);
         self.outputs.push_back(Output::Ask { ticket, question });
     }
 
@@ -718,14 +709,21 @@ impl Replica {
 struct Tickets {
     asked: VecDeque<(Ticket, Option<Asked>)>,
     answered: usize,
+    issued: u64,
 }
 
 impl Tickets {
-    fn push(&mut self, ticket: Ticket, asked: Asked) {
+    fn issue(&mut self, asked: Asked) -> Ticket {
+        self.issued += 1;
+        let ticket = Ticket(self.issued);
         self.asked.push_back((ticket, Some(asked)));
+        ticket
     }
 
     fn index(&self, ticket: Ticket) -> Option<usize> {
+        if self.asked.front()?.0 == ticket {
+            return Some(0);
+        }
         self.asked.binary_search_by_key(&ticket, |(other, _)| *other).ok()
     }
 

@@ -122,12 +122,16 @@ impl Replica {
         if let Some(state) = self.documents.get_mut(document) {
             state.withdraw(self.identity.replica);
         }
-        self.reset_when_quiet(document);
+        let timeline = self.draw_timeline();
+        self.reset_when_quiet(document, timeline);
+    }
+
+    pub(super) fn draw_timeline(&mut self) -> Timeline {
+        Timeline::new(self.rng.next_u64())
     }
 
     /// Starts a reset that is wanted, once the document is loaded and no write is under way.
-    pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
-        let timeline = Timeline::new(self.rng.next_u64());
+    pub(super) fn reset_when_quiet(&mut self, document: &DocumentId, timeline: Timeline) {
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.mending.stage == Stage::Wanted && state.log().is_some() && !state.is_writing() {

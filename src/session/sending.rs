@@ -296,10 +296,11 @@ impl Sending {
             }
             count += 1;
         }
-        let ops = kept[..count].iter().map(|(_, entry)| (&entry.op, chunk.authors[&entry.op.id.author]));
+        let ops = kept[..count].iter().map(|(_, entry)| &entry.op);
+        let author = |id| chunk.authors[&id];
         let to = |count: usize| kept.get(count).map_or(range.end, |(position, _)| *position);
         let whole = if offset == 0 {
-            pack(allowance.number, allowance.begins, at.position, ops, allowance.bytes, to)
+            pack(allowance.number, allowance.begins, at.position, ops, author, allowance.bytes, to)
         } else {
             None
         };

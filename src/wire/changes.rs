@@ -225,95 +225,110 @@ pub struct Packed {
 
 /// Packs as many of `ops` as fit `max_bytes`, and says how many: at least one, unless the first alone is too large.
 ///
-/// `from` is the position where the frame begins, and `to` says where it ends if so many ops go in.
+/// `author` knows the authors of the ops; `from` is the position where the frame begins, and `to` says where it ends if
+/// so many ops go in.
 pub fn pack<'a>(
     document: u32,
     begins: u64,
     from: u64,
-    ops: impl Iterator<Item = (&'a Op, Author)> + Clone,
+    ops: impl Iterator<Item = &'a Op> + Clone,
+    author: impl FnMut(ReplicaId) -> Author,
     max_bytes: usize,
     to: impl FnOnce(usize) -> u64,
 ) -> Option<(Packed, usize)> {
-    let absolute = |op: &Op, author: &Author| from < begins || op.id.seq < author.base;
     // Kind, document, position, span and the number of runs, at their longest.
-    let mut bytes = 1 + varint_len(u64::from(document)) + 3 * varint_len(u64::MAX);
-    let mut draft = Draft::default();
-    for (op, author) in ops.clone() {
-        let new_run = draft.extends(op, &author).is_none();
-        let run = if new_run { varint_len(u64::from(author.number)) + varint_len(op.id.seq) + 5 } else { 0 };
-        let length = op.body.bytes().map_or(0, |body| varint_len(body.len() as u64));
-        bytes = bytes.saturating_add(run + length + op.body.wire_len());
-        if bytes > max_bytes {
-            break;
-        }
-        draft.push(op, author, absolute(op, &author));
-    }
-    if draft.count == 0 {
-        return None;
-    }
-    let to = to(draft.count);
-    let count = draft.count;
-    let cost = ops.clone().take(count).map(|(op, _)| op.cost()).sum();
-    let bodies = ops.clone().take(count).map(|(op, _)| &op.body);
+    let bytes = 1 + varint_len(u64::from(document)) + 3 * varint_len(u64::MAX);
+    let draft = Draft::of(ops.clone(), author, bytes, max_bytes)?;
+    let Draft { first, ref rest, count, bytes, cost, .. } = draft;
+    let to = to(count);
+    let bodies = ops.take(count).map(|op| &op.body);
+    let absolute = draft.absolute || from < begins;
     let start = |out: &mut Vec<u8>, kind: u8| {
-        out.push(kind | if draft.absolute { ABSOLUTE } else { 0 });
+        out.push(kind | if absolute { ABSOLUTE } else { 0 });
         put_varint(out, u64::from(document));
-        put_varint(out, if draft.absolute { from } else { from - begins });
+        put_varint(out, if absolute { from } else { from - begins });
     };
-    let relative = |run: &Run, author: &Author| if draft.absolute { run.seq } else { run.seq - author.base };
-    let mut out = Vec::with_capacity(bytes.min(max_bytes));
-    match (&draft.runs[..], count, to - from) {
-        ([(run, author)], 1, 1) => {
-            start(&mut out, if run.blank { LIVE | BLANK } else { LIVE });
-            put_varint(&mut out, u64::from(run.author));
-            put_varint(&mut out, relative(run, author));
+    let put_run = |out: &mut Vec<u8>, (run, author): &(Run, Author)| {
+        put_varint(out, u64::from(run.author));
+        put_varint(out, if absolute { run.seq } else { run.seq - author.base });
+    };
+    let mut out = Vec::with_capacity(bytes);
+    if (count, to - from) == (1, 1) {
+        start(&mut out, if first.0.blank { LIVE | BLANK } else { LIVE });
+        put_run(&mut out, &first);
+    } else {
+        start(&mut out, BULK);
+        put_varint(&mut out, to - from);
+        put_varint(&mut out, 1 + rest.len() as u64);
+        for run in core::iter::once(&first).chain(rest) {
+            put_run(&mut out, run);
+            put_varint(&mut out, run.0.count << 1 | u64::from(run.0.blank));
         }
-        (runs, _, span) => {
-            start(&mut out, BULK);
-            put_varint(&mut out, span);
-            put_varint(&mut out, runs.len() as u64);
-            for (run, author) in runs {
-                put_varint(&mut out, u64::from(run.author));
-                put_varint(&mut out, relative(run, author));
-                put_varint(&mut out, run.count << 1 | u64::from(run.blank));
-            }
-            bodies.clone().filter_map(Body::bytes).for_each(|body| put_varint(&mut out, body.len() as u64));
-        }
+        bodies.clone().filter_map(Body::bytes).for_each(|body| put_varint(&mut out, body.len() as u64));
     }
     bodies.for_each(|body| put_body(&mut out, body));
-    let mut authors: Vec<_> = draft.runs.iter().map(|(_, author)| *author).collect();
-    authors.sort_unstable_by_key(|author| author.number);
-    authors.dedup_by_key(|author| author.number);
+    let mut authors = Vec::from([first.1]);
+    if !rest.is_empty() {
+        authors.extend(rest.iter().map(|(_, author)| *author));
+        authors.sort_unstable_by_key(|author| author.number);
+        authors.dedup_by_key(|author| author.number);
+    }
     Some((Packed { frame: out.into(), from, to, cost, authors, origin: None }, count))
 }
 
-/// The runs of the ops that a frame has so far.
-#[derive(Default)]
+/// What goes into a frame: ops, in runs of one author. Most frames have one run.
 struct Draft {
-    runs: Vec<(Run, Author)>,
+    first: (Run, Author),
+    rest: Vec<(Run, Author)>,
     count: usize,
+    /// Bytes of the frame at most.
+    bytes: usize,
+    cost: u64,
+    /// Whether an op has a seq from before its author's base.
     absolute: bool,
 }
 
 impl Draft {
-    /// The last run, if `op` goes on with it.
-    fn extends(&mut self, op: &Op, author: &Author) -> Option<&mut Run> {
-        let blank = op.body.bytes().is_none();
-        let (run, _) = self.runs.last_mut()?;
-        let goes_on = run.author == author.number && run.seq + run.count == op.id.seq && run.blank == blank;
-        goes_on.then_some(run)
-    }
-
-    fn push(&mut self, op: &Op, author: Author, absolute: bool) {
-        match self.extends(op, &author) {
-            Some(run) => run.count += 1,
-            None => {
-                let blank = op.body.bytes().is_none();
-                self.runs.push((Run { author: author.number, seq: op.id.seq, count: 1, blank }, author));
-            }
+    /// As many ops as fit, beside what takes `bytes` otherwise.
+    fn of<'a>(
+        mut ops: impl Iterator<Item = &'a Op>,
+        mut author: impl FnMut(ReplicaId) -> Author,
+        bytes: usize,
+        max_bytes: usize,
+    ) -> Option<Self> {
+        let body_bytes = |op: &Op| op.body.bytes().map_or(0, |body| varint_len(body.len() as u64)) + op.body.wire_len();
+        let run_bytes = |op: &Op, author: &Author| varint_len(u64::from(author.number)) + varint_len(op.id.seq) + 5;
+        let run_of = |op: &Op, author: Author| {
+            (Run { author: author.number, seq: op.id.seq, count: 1, blank: op.body.bytes().is_none() }, author)
+        };
+        let op = ops.next()?;
+        let first = run_of(op, author(op.id.author));
+        let bytes = bytes.saturating_add(run_bytes(op, &first.1) + body_bytes(op));
+        let absolute = op.id.seq < first.1.base;
+        let mut draft = Self { first, rest: Vec::new(), count: 1, bytes, cost: op.cost(), absolute };
+        if bytes > max_bytes {
+            return None;
         }
-        self.count += 1;
-        self.absolute |= absolute;
+        for op in ops {
+            let (run, of) = draft.rest.last_mut().unwrap_or(&mut draft.first);
+            let blank = op.body.bytes().is_none();
+            let goes_on = of.id == op.id.author && run.seq + run.count == op.id.seq && run.blank == blank;
+            let new = (!goes_on).then(|| run_of(op, author(op.id.author)));
+            let run_bytes = new.as_ref().map_or(0, |(_, author)| run_bytes(op, author));
+            let bytes = draft.bytes.saturating_add(run_bytes + body_bytes(op));
+            if bytes > max_bytes {
+                break;
+            }
+            match new {
+                None => run.count += 1,
+                Some(new) => {
+                    draft.absolute |= op.id.seq < new.1.base;
+                    draft.rest.push(new);
+                }
+            }
+            (draft.count, draft.bytes, draft.cost) = (draft.count + 1, bytes, draft.cost + op.cost());
+        }
+        Some(draft)
     }
 }
 
