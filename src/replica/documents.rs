@@ -81,7 +81,7 @@ struct Pipeline {
     /// Which of the entries were put aside by a reset: they are still there until they are durable here.
     salvage: Range<usize>,
     /// What is being written: nothing more until that is done.
-    writing: Option<Box<Writing>>,
+    writing: Option<Writing>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -120,7 +120,14 @@ impl Pipeline {
         self.ahead.insert(author, head);
     }
 
-    /// The same without noting the author's new head, which it returns.
+    /// Room for so many entries: no more, since most batches are one op, and many.
+    fn reserve(&mut self, entries: usize) {
+        if self.entries.is_empty() {
+            self.entries = Vec::with_capacity(entries);
+        }
+    }
+
+    /// The same as `push` without noting the author's new head, which it returns.
     fn push_run(&mut self, op: Op, head: Head, origin: Option<Timeline>) -> Head {
         let head = head.then(op.body.hash());
         self.cost += op.cost();
@@ -198,8 +205,9 @@ impl Document {
         self.pipeline.push(op, head, None);
     }
 
-    fn push_bodies(&mut self, me: ReplicaId, bodies: impl IntoIterator<Item = Bytes>) {
+    fn push_bodies(&mut self, me: ReplicaId, bodies: Vec<Bytes>) {
         let mut head = self.taken_head(me);
+        self.pipeline.reserve(bodies.len());
         for body in bodies {
             let id = OpId { author: me, seq: head.seq + 1 };
             head = self.pipeline.push_run(Op { id, body: Body::Bytes(body) }, head, None);
@@ -215,8 +223,13 @@ impl Document {
         self.pipeline.salvaged = Some(place);
     }
 
-    /// Starts writing what has gathered, unless something is being written. Says whether it did, and so whether an
-    /// alarm is needed at the deadline.
+    /// Whether its alarm, if it has one, is later than `at`.
+    fn wakes_after(&self, at: Instant) -> bool {
+        self.alarm.is_none_or(|alarm| alarm > at)
+    }
+
+    /// Starts writing what has gathered, unless something is being written. Says whether it did: then there must be an
+    /// alarm at the deadline.
     fn start_write(
         &mut self,
         id: &DocumentId,
@@ -244,7 +257,7 @@ impl Document {
         let ticket = asked.issue(Asked::Write(id.clone()));
         let request = Request::Write(Transaction::Append(batch.clone()));
         outputs.push_back(Output::Storage { ticket, request });
-        pipeline.writing = Some(Box::new(Writing { ticket, batch, held, salvage, deadline, cost }));
+        pipeline.writing = Some(Writing { ticket, batch, held, salvage, deadline, cost });
         true
     }
 
@@ -513,12 +526,14 @@ impl Replica {
 
     /// Ops that a peer sent.
     pub(super) fn take(&mut self, link: LinkId, number: u32, origin: Timeline, to: u64, ops: Vec<Op>) {
-        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        let deadline = self.now + self.config.write_deadline;
+        let Some(document) = self.numbers.get(&number) else { return };
         let Some(peer) = self.links.get(&link).and_then(|state| state.session.peer()) else { return };
-        let Some(state) = self.documents.get_mut(&document) else { return };
+        let Some(state) = self.documents.get_mut(document) else { return };
         if state.number != number || state.log().is_none() {
             return;
         }
+        state.pipeline.reserve(ops.len());
         // Ops of one author mostly stand together: their head is looked up and noted once.
         let mut run: Option<(ReplicaId, Head)> = None;
         let mut gap = false;
@@ -546,12 +561,17 @@ impl Replica {
         }
         run.into_iter().for_each(|(author, head)| _ = state.pipeline.ahead.insert(author, head));
         if gap {
+            let document = document.clone();
             self.author_gap(link, &document);
             return self.write(&document);
         }
         state.pipeline.held.push((link, to));
         state.pipeline.cursors.push((peer, Cursor { timeline: origin, position: to }));
-        self.write(&document);
+        let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);
+        if begun && state.wakes_after(deadline) {
+            let document = document.clone();
+            self.set_document_alarm(&document, deadline);
+        }
     }
 
     /// Writes how far a peer's log is held, with whatever is written next.
@@ -567,7 +587,8 @@ impl Replica {
     pub(super) fn write(&mut self, document: &DocumentId) {
         let deadline = self.now + self.config.write_deadline;
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.start_write(document, deadline, &mut self.asked, &mut self.outputs) {
+        let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);
+        if begun && state.wakes_after(deadline) {
             self.set_document_alarm(document, deadline);
         }
     }
@@ -577,7 +598,7 @@ impl Replica {
         let me = self.identity.replica;
         let Some(state) = self.documents.get_mut(document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
-        let Writing { batch, held, salvage, .. } = *writing;
+        let Writing { batch, held, salvage, .. } = writing;
         let State::Ready(log) = &mut state.state else { return };
         let mut own = None;
         let mut foreign = !salvage.is_empty(); // they stood elsewhere when the app heard of them
@@ -711,7 +732,7 @@ impl Replica {
 
     fn set_document_alarm(&mut self, document: &DocumentId, at: Instant) {
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.alarm.is_some_and(|alarm| alarm <= at) {
+        if !state.wakes_after(at) {
             return; // it will look again then
         }
         if let Some(before) = state.alarm.replace(at) {

@@ -195,8 +195,10 @@ impl Session {
         if !self.is_live() {
             return;
         }
-        self.pump_heads();
-        let Some(bytes) = self.frame_bytes() else { return };
+        if !self.heads_out.is_empty() {
+            self.pump_heads();
+        }
+        let Some(bytes) = self.frame_bytes().filter(|_| !self.ready.is_empty()) else { return };
         if self.now.since(self.repaired.0) >= self.round_trip.wait(Duration::ZERO, 0) {
             self.repaired = (self.now, 0);
         }
