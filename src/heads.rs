@@ -52,8 +52,15 @@ pub enum Judgement {
 /// All authors' heads in one document, with their digest kept as they grow.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Heads {
-    authors: SmallMap<ReplicaId, Head>,
+    authors: SmallMap<ReplicaId, Weighed>,
     digest: u64,
+}
+
+/// A head, and what it weighs in the digest.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Weighed {
+    head: Head,
+    weight: u64,
 }
 
 impl Heads {
@@ -64,7 +71,7 @@ impl Heads {
 
     /// The head of `author`; [`Head::NONE`] if nothing is held.
     pub fn get(&self, author: ReplicaId) -> Head {
-        self.authors.get(author).copied().unwrap_or(Head::NONE)
+        self.authors.get(author).map_or(Head::NONE, |weighed| weighed.head)
     }
 
     /// Whether the op is held.
@@ -74,15 +81,14 @@ impl Heads {
 
     /// Sets an author's head, whatever it was.
     pub fn set(&mut self, author: ReplicaId, head: Head) {
-        let mut digest = self.digest;
-        let before = if head == Head::NONE { self.authors.remove(author) } else { self.authors.insert(author, head) };
-        if let Some(before) = before {
-            digest = digest.wrapping_sub(weight(author, before));
-        }
-        if head != Head::NONE {
-            digest = digest.wrapping_add(weight(author, head));
-        }
-        self.digest = digest;
+        let before = if head == Head::NONE {
+            self.authors.remove(author)
+        } else {
+            let weight = weight(author, head);
+            self.digest = self.digest.wrapping_add(weight);
+            self.authors.insert(author, Weighed { head, weight })
+        };
+        self.digest = self.digest.wrapping_sub(before.map_or(0, |before| before.weight));
     }
 
     /// Moves the heads of the authors of `entries`, each of which is its author's next, to the last of them.
@@ -104,12 +110,12 @@ impl Heads {
 
     /// The authors in order, with their heads.
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
-        self.authors.after(None).map(|(author, head)| (*author, *head))
+        self.after(None)
     }
 
     /// The authors after `author` in order (all, for `None`), with their heads.
     pub fn after(&self, author: Option<ReplicaId>) -> impl Iterator<Item = (ReplicaId, Head)> + '_ {
-        self.authors.after(author).map(|(author, head)| (*author, *head))
+        self.authors.after(author).map(|(author, weighed)| (*author, weighed.head))
     }
 
     /// How many authors there are.

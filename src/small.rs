@@ -78,6 +78,13 @@ impl<K: Copy + Ord, V> SmallMap<K, V> {
         }
     }
 
+    pub(crate) fn into_vec(self) -> Vec<(K, V)> {
+        match self {
+            Self::Few(list) => list,
+            Self::Many(tree) => tree.into_iter().collect(),
+        }
+    }
+
     /// The entries after `key` (all, for `None`), in order.
     pub(crate) fn after(&self, key: Option<K>) -> After<'_, K, V> {
         match self {

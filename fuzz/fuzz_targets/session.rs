@@ -16,7 +16,7 @@ use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Head, Heads, Judgement};
 use antiphon::log::{Chunk, Comparison, Log};
 use antiphon::op::{Body, Cursor, DocumentId, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
-use antiphon::session::{By, Config, Event, Input, Local, Opening, Output, Session, Transport};
+use antiphon::session::{By, Config, Event, Input, Live, Local, Opening, Output, Session, Transport};
 use antiphon::timeline::Opens;
 use antiphon::wire::changes::pack;
 use antiphon::wire::control::pack_heads;
@@ -457,7 +457,7 @@ impl<'a> Run<'a> {
             let ops = chunk.entries.iter().map(|entry| &entry.op);
             pack(number, begins, from, ops, |id| chunk.authors[&id], 60_000, |_| tail)
         });
-        let live = packed.map(|(packed, _)| Arc::from([packed]));
+        let live = packed.map(|(packed, _)| Live::Packed([packed].into()));
         self.feed(subject, Input::Advance { number, tail, digest, held, live }, Cause::Host);
     }
 

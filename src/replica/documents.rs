@@ -18,7 +18,7 @@ use crate::heads::{Head, Judgement};
 use crate::log::Log;
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
-use crate::session;
+use crate::session::{self, Live};
 use crate::small::SmallMap;
 use crate::storage::{Batch, Request, StoredDocument, Transaction};
 use crate::time::Instant;
@@ -73,10 +73,10 @@ struct Pipeline {
     ahead: SmallMap<ReplicaId, Head>,
     entries: Vec<Entry>,
     cost: u64,
-    /// How far the peers' logs will be held, in the order in which that was learnt.
-    cursors: Vec<(ReplicaId, Cursor)>,
+    /// How far the peers' logs will be held.
+    cursors: SmallMap<ReplicaId, Cursor>,
     /// The same, by session.
-    held: Vec<(LinkId, u64)>,
+    held: SmallMap<LinkId, u64>,
     salvaged: Option<u64>,
     /// Which of the entries were put aside by a reset: they are still there until they are durable here.
     salvage: Range<usize>,
@@ -88,26 +88,17 @@ struct Pipeline {
 struct Writing {
     ticket: Ticket,
     batch: Arc<Batch>,
-    held: Vec<(LinkId, u64)>,
+    held: SmallMap<LinkId, u64>,
     /// Which of the entries were put aside by a reset.
     salvage: Range<usize>,
     deadline: Instant,
     cost: u64,
 }
 
-/// The last of what was said of each, in order.
-fn newest<K: Copy + Ord, V>(mut said: Vec<(K, V)>) -> Vec<(K, V)> {
-    if said.len() > 1 {
-        said.reverse();
-        said.sort_by_key(|(key, _)| *key);
-        said.dedup_by_key(|(key, _)| *key);
-    }
-    said
-}
-
 impl Pipeline {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.cursors.is_empty() && self.held.is_empty() && self.salvaged.is_none()
+        let nothing_held = self.cursors.len() == 0 && self.held.len() == 0;
+        self.entries.is_empty() && nothing_held && self.salvaged.is_none()
     }
 
     fn is_idle(&self) -> bool {
@@ -248,10 +239,10 @@ impl Document {
             position: log.tail(),
             timeline: log.unrecorded().filter(|_| !entries.is_empty()),
             entries,
-            cursors: newest(core::mem::take(&mut pipeline.cursors)),
+            cursors: core::mem::take(&mut pipeline.cursors).into_vec(),
             salvaged: pipeline.salvaged.take(),
         });
-        let held = newest(core::mem::take(&mut pipeline.held));
+        let held = core::mem::take(&mut pipeline.held);
         let cost = core::mem::take(&mut pipeline.cost);
         let salvage = core::mem::take(&mut pipeline.salvage);
         let ticket = asked.issue(Asked::Write(id.clone()));
@@ -262,27 +253,35 @@ impl Document {
     }
 
     /// Offers what is durable now to every session that has the document open, and says how many frames were packed.
-    fn fan_out(&mut self, batch: &Batch, held: &[(LinkId, u64)], now: Instant, sessions: &mut Sessions<'_>) -> u64 {
+    fn fan_out(
+        &mut self,
+        batch: &Batch,
+        held: &SmallMap<LinkId, u64>,
+        now: Instant,
+        sessions: &mut Sessions<'_>,
+    ) -> u64 {
         let number = self.number;
         let Some((tail, digest)) = self.log().map(|log| (log.tail(), log.heads().digest())) else { return 0 };
-        let live = self.pack_live(batch, sessions);
-        let open = self.links.after(None).filter(|(_, attached)| attached.number().is_some());
-        for (link, _) in open {
+        let mut live = self.pack_live(batch, sessions);
+        let packed = if let Some(Live::Packed(frames)) = &live { frames.len() as u64 } else { 0 };
+        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some()).peekable();
+        while let Some((link, _)) = open.next() {
+            // Mostly there is one session, and the last takes it whole.
+            let live = if open.peek().is_none() { live.take() } else { live.clone() };
             let Some(state) = sessions.links.get_mut(link) else { continue };
             let known = state.session.held(number).map_or(0, |held| held.position);
-            let index = held.binary_search_by_key(link, |(other, _)| *other);
-            let held = index.map_or(known, |index| known.max(held[index].1));
+            let held = held.get(*link).map_or(known, |held| known.max(*held));
             if batch.entries.is_empty() && held == known {
                 continue;
             }
-            let input = session::Input::Advance { number, tail, digest, held, live: live.clone() };
+            let input = session::Input::Advance { number, tail, digest, held, live };
             state.input(now, *link, input, sessions.busy);
         }
-        live.map_or(0, |live| live.iter().filter(|packed| !packed.frame.is_empty()).count() as u64)
+        packed
     }
 
     /// Packs a batch once, for all sessions.
-    fn pack_live(&mut self, batch: &Batch, sessions: &Sessions<'_>) -> Option<Arc<[Packed]>> {
+    fn pack_live(&mut self, batch: &Batch, sessions: &Sessions<'_>) -> Option<Live> {
         let entries = &batch.entries[..];
         let origin_of = |entries: &[Entry]| {
             let origin = entries.first()?.origin;
@@ -295,8 +294,7 @@ impl Document {
             && let Some(reader) = only.and_then(|reader| reader.session.taken(self.number))
             && origin == reader.timeline
         {
-            let (from, to, cost, authors) = (batch.position, batch.tail(), 0, Vec::new());
-            return Some([Packed { frame: Bytes::new(), from, to, cost, authors, origin: Some(origin) }].into());
+            return Some(Live::Brought { by: origin, from: batch.position, to: batch.tail() });
         }
         let State::Ready(log) = &mut self.state else { return None };
         let begins = log.history().current().begins;
@@ -311,7 +309,7 @@ impl Document {
         };
         let (first, mut done) = pack_from(0)?;
         if done == entries.len() {
-            return Some([first].into());
+            return Some(Live::Packed([first].into()));
         }
         let mut packed = Vec::from([first]);
         // An op that goes in parts every session reads for itself.
@@ -321,7 +319,12 @@ impl Document {
             packed.push(next);
             done = end;
         }
-        Some(packed.into())
+        Some(Live::Packed(packed.into()))
+    }
+
+    /// Whether something waits for the end of a write.
+    fn has_more(&self) -> bool {
+        self.mending.is_resetting() || !self.pipeline.is_empty()
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -366,9 +369,9 @@ impl Document {
 
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
-        self.pipeline.held.retain(|(other, _)| *other != link);
+        self.pipeline.held.remove(link);
         if let Some(writing) = &mut self.pipeline.writing {
-            writing.held.retain(|(other, _)| *other != link);
+            writing.held.remove(link);
         }
     }
 
@@ -565,8 +568,8 @@ impl Replica {
             self.author_gap(link, &document);
             return self.write(&document);
         }
-        state.pipeline.held.push((link, to));
-        state.pipeline.cursors.push((peer, Cursor { timeline: origin, position: to }));
+        state.pipeline.held.insert(link, to);
+        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
         let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);
         if begun && state.wakes_after(deadline) {
             let document = document.clone();
@@ -577,8 +580,8 @@ impl Replica {
     /// Writes how far a peer's log is held, with whatever is written next.
     pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
         let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
-        if state.pipeline.cursors.iter().all(|(other, _)| *other != peer) {
-            state.pipeline.cursors.push((peer, cursor));
+        if !state.pipeline.cursors.contains(peer) {
+            state.pipeline.cursors.insert(peer, cursor);
         }
         self.write(document);
     }
@@ -593,10 +596,11 @@ impl Replica {
         }
     }
 
-    /// A batch is durable: shows it to the app and to every session.
-    pub(super) fn written(&mut self, document: &DocumentId) {
+    /// A batch is durable: shows it to every session and to the app.
+    pub(super) fn written(&mut self, document: DocumentId) {
         let me = self.identity.replica;
-        let Some(state) = self.documents.get_mut(document) else { return };
+        let timeline = self.draw_timeline();
+        let Some(state) = self.documents.get_mut(&document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
         let Writing { batch, held, salvage, .. } = writing;
         let State::Ready(log) = &mut state.state else { return };
@@ -616,27 +620,29 @@ impl Replica {
         state.backoff = None; // not before: a disk that is full still lets itself be read
         self.stats.batches += 1;
         self.stats.entries += batch.entries.len() as u64;
-        if let Some((seq, position)) = own {
-            self.outputs.push_back(Output::Event(Event::Applied { document: document.clone(), seq, position }));
-        }
-        if foreign {
-            self.outputs.push_back(Output::Event(Event::Received { batch: batch.clone() }));
-        }
         let frame_max = self.config.session.limits.frame as usize;
         let mut sessions = Sessions { links: &mut self.links, busy: &mut self.busy, frame_max };
         self.stats.packed += state.fan_out(&batch, &held, self.now, &mut sessions);
         if let Some(log) = state.log_mut() {
             log.trim(self.config.tail_max);
         }
-        if let Some(place) = batch.salvaged {
-            self.salvaged(document, place);
+        let salvaged = batch.salvaged;
+        let unfinished = (salvaged.is_some() || state.has_more() || state.is_idle()).then(|| document.clone());
+        if let Some((seq, position)) = own {
+            self.outputs.push_back(Output::Event(Event::Applied { document, seq, position }));
         }
-        self.go_on(document);
+        if foreign {
+            self.outputs.push_back(Output::Event(Event::Received { batch }));
+        }
+        let Some(document) = unfinished else { return };
+        if let Some(place) = salvaged {
+            self.salvaged(&document, place);
+        }
+        self.go_on(&document, timeline);
     }
 
     /// Goes on after a write: with a reset that waited for it, with what has gathered meanwhile, or with being idle.
-    fn go_on(&mut self, document: &DocumentId) {
-        let timeline = self.draw_timeline();
+    fn go_on(&mut self, document: &DocumentId, timeline: Timeline) {
         let Some(state) = self.documents.get(document) else { return };
         if state.mending.is_resetting() {
             self.reset_when_quiet(document, timeline);

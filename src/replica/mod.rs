@@ -655,7 +655,7 @@ impl Replica {
             (Asked::Own(document, link, head), Ok(Reply::Chains(chains))) => {
                 self.own_checked(&document, link, head, &chains);
             }
-            (Asked::Write(document), Ok(_)) => self.written(&document),
+            (Asked::Write(document), Ok(_)) => self.written(document),
             (Asked::Reset(document), Ok(_)) => self.reset_done(&document),
             (Asked::Aside(document, from), Ok(Reply::Entries(entries))) => self.aside_read(&document, from, entries),
             (Asked::AsideChains(document, from, entries), Ok(Reply::Chains(chains))) => {
@@ -733,18 +733,26 @@ impl Tickets {
 
     fn take(&mut self, ticket: Ticket) -> Option<Asked> {
         let index = self.index(ticket)?;
-        let asked = self.asked[index].1.take()?;
-        self.answered += 1;
+        if index > 0 {
+            let asked = self.asked[index].1.take()?;
+            self.answered += 1;
+            self.forget_answered();
+            return Some(asked);
+        }
+        let (_, asked) = self.asked.pop_front()?;
         while let Some((_, None)) = self.asked.front() {
             self.asked.pop_front();
             self.answered -= 1;
         }
-        // A question that is never answered must not keep the places of all that follow.
+        asked
+    }
+
+    /// A question that is never answered must not keep the places of all that follow.
+    fn forget_answered(&mut self) {
         if self.answered > self.asked.len() / 2 {
             self.asked.retain(|(_, asked)| asked.is_some());
             self.answered = 0;
         }
-        Some(asked)
     }
 
     fn values_mut(&mut self) -> impl Iterator<Item = &mut Asked> {

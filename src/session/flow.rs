@@ -1,14 +1,14 @@
 //! Changes and acknowledgements of open documents, and whose turn it is to send.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::receiving::{Bounds, Taken};
 use super::sending::{Allowance, Step};
-use super::{Event, Misuse, Output, Session, Timer};
+use super::{Event, Live, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
+use crate::op::Timeline;
 use crate::time::Instant;
 use crate::wire::{Access, Ack, Announce, Changes, Level, Malformed, Message, Packed, Point, Rewind, Skip};
 
@@ -28,7 +28,7 @@ impl Session {
         tail: u64,
         digest: u64,
         held: u64,
-        live: Option<Arc<[Packed]>>,
+        live: Option<Live>,
     ) -> Result<(), Misuse> {
         let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
         let taken = document.receiving.taken.map_or(held, |taken| taken.position);
@@ -44,23 +44,32 @@ impl Session {
             self.undurable -= released;
             self.acknowledge(number);
         }
-        if let Some(live) = live {
-            live.iter().for_each(|packed| self.send_live(number, packed));
+        match live {
+            Some(Live::Packed(frames)) => frames.iter().for_each(|packed| self.send_live(number, packed)),
+            Some(Live::Brought { by, from, to }) => self.pass_live(number, by, from, to),
+            None => {}
         }
         self.check_level(number);
         self.wake(number);
         Ok(())
     }
 
+    /// Passes entries that the peer brought itself, if these did come from it and this document is just there.
+    fn pass_live(&mut self, number: u32, by: Timeline, from: u64, to: u64) {
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        if document.sending.is_at(from) && document.sending.live_origin == Some(by) {
+            document.sending.passed = to;
+            self.acknowledge(number);
+        }
+    }
+
     /// Sends a frame that serves all sessions, if this document is just there and there is room.
     fn send_live(&mut self, number: u32, packed: &Packed) {
-        let Some(document) = self.documents.get_mut(&number) else { return };
-        if !document.sending.is_at(packed.from) {
+        let Some(document) = self.documents.get(&number).filter(|document| document.sending.is_at(packed.from)) else {
             return;
-        }
-        if packed.origin.is_some() && packed.origin == document.sending.live_origin {
-            document.sending.pass_live(packed);
-            return self.acknowledge(number);
+        };
+        if let Some(by) = packed.origin.filter(|_| packed.origin == document.sending.live_origin) {
+            return self.pass_live(number, by, packed.from, packed.to);
         }
         let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return };
         let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));

@@ -124,14 +124,14 @@ impl Session {
             return self.end(Code::OVERSIZED, "a frame is over the stated limit");
         }
         self.last_heard = self.now;
-        if let Err(malformed) = self.on_message_frame(&frame) {
+        if let Err(malformed) = self.on_message_frame(frame) {
             self.end(Code::MALFORMED, &malformed.to_string());
         }
     }
 
-    fn on_message_frame(&mut self, frame: &Bytes) -> Result<(), Malformed> {
-        match Message::decode(frame)? {
-            Message::Hello(hello) => self.on_hello(hello, xxh3_64(frame)),
+    fn on_message_frame(&mut self, frame: Bytes) -> Result<(), Malformed> {
+        match Message::from_frame(frame)? {
+            Message::Hello(hello) => self.on_hello(hello),
             Message::Refuse(farewell) | Message::Goodbye(farewell) => self.on_farewell(farewell),
             _ if self.peer.is_none() => self.unexpected("a message came before Hello"),
             Message::Unknown(..) => {}
@@ -139,7 +139,7 @@ impl Session {
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
                 while let Some(inner) = self.link.next_control().filter(|_| self.ending().is_none()) {
-                    self.on_document_message(Message::decode(&inner)?)?;
+                    self.on_document_message(Message::from_frame(inner)?)?;
                 }
             }
             Message::Confirm(confirm) if self.link.is_datagram() => {
@@ -192,7 +192,7 @@ impl Session {
         None
     }
 
-    fn on_hello(&mut self, hello: Hello, hello_hash: u64) {
+    fn on_hello(&mut self, hello: Hello) {
         let nonce = hello.nonce;
         if let Some(peer) = &self.peer {
             if !self.link.is_datagram() {
@@ -233,6 +233,7 @@ impl Session {
             token: hello.token.clone(),
         });
         let tag = Tag::new(nonce, self.local.nonce);
+        let hello_hash = xxh3_64(&Message::Hello(hello.clone()).encode()); // its frame: there is one encoding
         self.peer = Some(Box::new(Peer { hello, hello_hash, version, tag, heard: false, welcome: None, limits }));
         self.phase = Phase::Asking;
     }

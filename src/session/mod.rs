@@ -208,8 +208,8 @@ pub enum Input {
         digest: u64,
         /// Everything of the peer's log below this position is durable here.
         held: u64,
-        /// The entries between the tail before and this one, packed once for all sessions; or nothing.
-        live: Option<Arc<[Packed]>>,
+        /// The entries between the tail before and this one; or nothing.
+        live: Option<Live>,
     },
     /// The answer to [`Output::Load`]: at least one entry.
     Loaded {
@@ -233,6 +233,22 @@ pub enum Input {
         reason: String,
         /// When the peer should come back, in milliseconds.
         retry_after: Option<u32>,
+    },
+}
+
+/// Entries that have just become durable, as all sessions get them that have the document open.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Live {
+    /// Packed once for all.
+    Packed(Arc<[Packed]>),
+    /// All from one position to before another came by this timeline of a peer's, who needs to hear nothing of them.
+    Brought {
+        /// The peer's timeline.
+        by: Timeline,
+        /// The first position.
+        from: u64,
+        /// The position after the last.
+        to: u64,
     },
 }
 
@@ -526,7 +542,7 @@ impl Session {
             peer: None,
             candidate: None,
             bytes_before_welcome: 0,
-            timers: Timers::default(),
+            timers: Timers::new(),
             round_trip: RoundTrip::new(),
             ping: None,
             pings: 0,

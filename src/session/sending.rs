@@ -355,11 +355,6 @@ impl Sending {
         self.advance(Point::at(packed.to));
     }
 
-    /// A live frame held only what the peer brought itself.
-    pub(super) fn pass_live(&mut self, packed: &Packed) {
-        self.passed = packed.to;
-    }
-
     fn resent(&mut self, end: Point) {
         if let Some(range) = self.resend.front_mut() {
             range.0 = range.0.max(end);

@@ -26,36 +26,43 @@ pub(super) enum Timer {
 const COUNT: usize = Timer::Silence as usize + 1;
 
 /// When each timer is due. Setting one again replaces it; there is nothing to cancel but an entry.
-#[derive(Clone, Debug, Default, Hash)]
-pub(super) struct Timers([Option<Instant>; COUNT]);
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Timers([Instant; COUNT]);
+
+/// When a timer is due that is not set: the earliest of them is looked for after each input.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 impl Timers {
+    pub(super) const fn new() -> Self {
+        Self([NEVER; COUNT])
+    }
+
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+        self.0[timer as usize] = at;
     }
 
     /// Sets the timer unless it is due earlier anyway.
     pub(super) fn set_earlier(&mut self, timer: Timer, at: Instant) {
         let slot = &mut self.0[timer as usize];
-        *slot = Some(slot.map_or(at, |earlier| earlier.min(at)));
+        *slot = at.min(*slot);
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.0[timer as usize] = NEVER;
     }
 
     /// Whether the timer is due at `now`; if so, it is stopped.
     pub(super) fn fired(&mut self, timer: Timer, now: Instant) -> bool {
         let slot = &mut self.0[timer as usize];
-        let due = slot.is_some_and(|at| at <= now);
+        let due = *slot <= now;
         if due {
-            *slot = None;
+            *slot = NEVER;
         }
         due
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.into_iter().min().filter(|at| *at != NEVER)
     }
 }
 

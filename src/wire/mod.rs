@@ -74,7 +74,14 @@ macro_rules! messages {
             /// # Errors
             /// If the frame is not exactly one message in its one encoding.
             pub fn decode(frame: &Bytes) -> Result<Self, Malformed> {
-                let mut bytes = frame.clone();
+                Self::from_frame(frame.clone())
+            }
+
+            /// The same, for who does not need the frame any longer: bodies are slices of it.
+            ///
+            /// # Errors
+            /// Those of [`decode`](Self::decode).
+            pub fn from_frame(mut bytes: Bytes) -> Result<Self, Malformed> {
                 let kind = bytes.try_get_u8().map_err(|_| Malformed::Truncated)?;
                 match kind {
                     $($kind => control_decode::<$body>(&bytes).map(Self::$name),)*

@@ -16,7 +16,9 @@ use crate::storage::StorageError;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) identity: Option<Identity>,
-    pub(crate) documents: BTreeMap<DocumentId, Document>,
+    /// Where each document stands in `slots`.
+    index: BTreeMap<DocumentId, usize>,
+    slots: Vec<Document>,
 }
 
 /// One document: what the storage trait tells of it, and the entries with an index.
@@ -37,9 +39,11 @@ pub(crate) struct Document {
 #[derive(Debug)]
 pub(crate) enum Undo {
     Identity(Option<Identity>),
-    /// A document was made or reset: this is what it was.
-    Document(DocumentId, Option<Box<Document>>),
-    Append(DocumentId, Before),
+    /// The last of the documents was made.
+    Made(DocumentId),
+    /// A document was reset: this is what it was.
+    Reset(usize, Box<Document>),
+    Append(usize, Before),
 }
 
 /// What an append changed and the entries themselves don't tell.
@@ -62,40 +66,48 @@ impl Contents {
     pub(crate) fn write(&mut self, transaction: &Transaction) -> Result<Undo, StorageError> {
         match transaction {
             Transaction::Identity(identity) => Ok(Undo::Identity(self.identity.replace(identity.clone()))),
-            Transaction::Append(batch) => {
-                let id = batch.document.clone();
-                if let Some(document) = self.documents.get_mut(&id) {
-                    return document.append(batch).map(|before| Undo::Append(id, before));
+            Transaction::Append(batch) => match self.index.get(&batch.document) {
+                Some(&slot) => Ok(Undo::Append(slot, self.slots[slot].append(batch)?)),
+                None => {
+                    let mut document = Document::default();
+                    document.append(batch)?;
+                    Ok(self.make(&batch.document, document))
                 }
-                let mut document = Document::default();
-                document.append(batch)?;
-                self.documents.insert(id.clone(), document);
-                Ok(Undo::Document(id, None))
-            }
-            Transaction::Reset { document: id, timeline } => {
-                let before = self.documents.remove(id);
-                let after = before.as_ref().unwrap_or(&Document::default()).reset(*timeline);
-                self.documents.insert(id.clone(), after);
-                Ok(Undo::Document(id.clone(), before.map(Box::new)))
-            }
+            },
+            Transaction::Reset { document: id, timeline } => match self.index.get(id) {
+                Some(&slot) => {
+                    let after = self.slots[slot].reset(*timeline);
+                    Ok(Undo::Reset(slot, Box::new(mem::replace(&mut self.slots[slot], after))))
+                }
+                None => Ok(self.make(id, Document::default().reset(*timeline))),
+            },
         }
+    }
+
+    fn make(&mut self, id: &DocumentId, document: Document) -> Undo {
+        self.index.insert(id.clone(), self.slots.len());
+        self.slots.push(document);
+        Undo::Made(id.clone())
+    }
+
+    pub(crate) fn document(&self, id: &DocumentId) -> Option<&Document> {
+        self.index.get(id).map(|slot| &self.slots[*slot])
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &DocumentId> {
+        self.index.keys()
     }
 
     /// Takes back the newest write that was not taken back.
     pub(crate) fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Identity(identity) => self.identity = identity,
-            Undo::Document(id, None) => {
-                self.documents.remove(&id);
+            Undo::Made(id) => {
+                self.index.remove(&id);
+                self.slots.pop();
             }
-            Undo::Document(id, Some(document)) => {
-                self.documents.insert(id, *document);
-            }
-            Undo::Append(id, before) => {
-                if let Some(document) = self.documents.get_mut(&id) {
-                    document.undo(before);
-                }
-            }
+            Undo::Reset(slot, document) => self.slots[slot] = *document,
+            Undo::Append(slot, before) => self.slots[slot].undo(before),
         }
     }
 }

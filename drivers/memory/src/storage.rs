@@ -290,7 +290,7 @@ impl MemoryStorage {
 
     /// Looks at a document, if there is one.
     fn look<T>(&self, id: &DocumentId, look: impl FnOnce(&Document) -> T) -> Result<Option<T>, StorageError> {
-        Ok(self.medium()?.contents.documents.get(id).map(look))
+        Ok(self.medium()?.contents.document(id).map(look))
     }
 }
 
@@ -308,7 +308,7 @@ impl Storage for MemoryStorage {
     }
 
     fn documents(&mut self) -> Result<Vec<DocumentId>, StorageError> {
-        Ok(self.medium()?.contents.documents.keys().cloned().collect())
+        Ok(self.medium()?.contents.ids().cloned().collect())
     }
 
     fn document(&mut self, document: &DocumentId) -> Result<StoredDocument, StorageError> {
