@@ -40,7 +40,7 @@
 //!             let reply = storage.execute(&request).map_err(|error| error.to_string());
 //!             replica.handle(now, Input::Storage { ticket, reply })?;
 //!         }
-//!         Output::Event(Event::Applied { seq, .. }) => durable = seq,
+//!         Output::Event(Event::Applied { id, .. }) => durable = id.seq,
 //!         _ => {} // no link, so nothing to transmit
 //!     }
 //! }

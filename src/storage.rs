@@ -46,6 +46,11 @@ impl Identity {
         self.former.drain(..excess);
     }
 
+    /// Whether what this author wrote is this replica's own.
+    pub fn is_own(&self, author: ReplicaId) -> bool {
+        author == self.replica || self.former.contains(&author)
+    }
+
     /// The identity for the next open: a new timeline in any case, a new replica id unless continuity is proven.
     ///
     /// `entropy` must come from the system, not from anything stored: what was copied must not draw the same ids.

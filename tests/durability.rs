@@ -327,7 +327,7 @@ enum Told {
 
 fn told(world: &World, node: NodeId) -> Vec<Told> {
     let told = world.events(node).filter_map(|event| match event {
-        Event::Applied { seq, .. } => Some(Told::Applied(*seq)),
+        Event::Applied { id, .. } => Some(Told::Applied(id.seq)),
         Event::Failed { .. } => Some(Told::Failed),
         Event::Recovered { seq, lost, .. } => Some(Told::Recovered(*seq, lost.clone())),
         _ => None,
@@ -350,6 +350,35 @@ fn after_a_failure_the_app_is_told_which_appends_are_durable_and_which_are_lost(
     let lost = vec![Bytes::from("b"), Bytes::from("c")];
     assert_eq!(told(&world, node), [Told::Applied(1), Told::Failed, Told::Recovered(1, lost), Told::Applied(2)]);
     assert_eq!(bodies_on(world.disk(node), &doc()), [b"a", b"d"]);
+}
+
+#[test]
+fn what_was_being_written_when_the_replica_got_a_new_id_is_told_too() {
+    let (mut world, nodes) = world(9, 2);
+    let (node, other) = (nodes[0], nodes[1]);
+    let path = world.join(node, other, Medium::reliable(MILLISECOND));
+    world.append(node, &doc(), "a");
+    world.run_for(SECOND);
+    let before = world.replica(node).unwrap().id();
+    world.set_storage_delay(node, 100 * MILLISECOND);
+    world.append(node, &doc(), "b"); // being written
+    world.append(node, &doc(), "c"); // gathered behind it
+    // The app gives its history up while that is under way.
+    let link = world.link(path, node).expect("they are connected");
+    world.input(node, antiphon::replica::Input::Reset { document: doc(), link });
+    world.run_for(5 * SECOND);
+    let after = world.replica(node).unwrap().id();
+    assert_ne!(before, after);
+    let applied: Vec<_> = world
+        .events(node)
+        .filter_map(|event| match event {
+            Event::Applied { id, .. } => Some((id.author, id.seq)),
+            _ => None,
+        })
+        .collect();
+    assert!(applied.starts_with(&[(before, 1), (before, 2)]) && applied.contains(&(after, 1)), "{applied:?}");
+    converge(&mut world, &[node, other], &doc(), 10 * SECOND);
+    assert_eq!(bodies_on(world.disk(node), &doc()).len(), 3);
 }
 
 #[test]

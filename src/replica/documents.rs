@@ -598,8 +598,8 @@ impl Replica {
 
     /// A batch is durable: shows it to every session and to the app.
     pub(super) fn written(&mut self, document: DocumentId) {
-        let me = self.identity.replica;
         let timeline = self.draw_timeline();
+        let is_own = |author| self.identity.is_own(author);
         let Some(state) = self.documents.get_mut(&document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
         let Writing { batch, held, salvage, .. } = writing;
@@ -609,7 +609,7 @@ impl Replica {
         for (position, entry) in (batch.position + 1..).zip(&batch.entries) {
             match entry.origin {
                 Some(_) => foreign = true,
-                None if entry.op.id.author == me => own = Some((entry.op.id.seq, position)),
+                None if is_own(entry.op.id.author) => own = Some((entry.op.id, position)),
                 None => {}
             }
         }
@@ -628,8 +628,8 @@ impl Replica {
         }
         let salvaged = batch.salvaged;
         let unfinished = (salvaged.is_some() || state.has_more() || state.is_idle()).then(|| document.clone());
-        if let Some((seq, position)) = own {
-            self.outputs.push_back(Output::Event(Event::Applied { document, seq, position }));
+        if let Some((id, position)) = own {
+            self.outputs.push_back(Output::Event(Event::Applied { document, id, position }));
         }
         if foreign {
             self.outputs.push_back(Output::Event(Event::Received { batch }));

@@ -37,10 +37,6 @@ impl Replica {
         self.request(Asked::Identity, Request::Write(Transaction::Identity(identity)));
     }
 
-    pub(super) fn is_own(&self, author: ReplicaId) -> bool {
-        author == self.identity.replica || self.identity.former.contains(&author)
-    }
-
     // ---------------------------------------------------------------------------------------- what a peer holds of our ops
 
     /// A peer that holds more of our ops than we do, or others, shows that this replica was set back or copied.

@@ -24,7 +24,7 @@ use crate::codes::Code;
 use crate::digest::state_digest;
 use crate::heads::Heads;
 use crate::machine::Machine;
-use crate::op::{DocumentId, Op, ReplicaId};
+use crate::op::{DocumentId, Op, OpId, ReplicaId};
 use crate::retry::Backoff;
 use crate::rng::Rng;
 use crate::session::{self, Ending, Transport};
@@ -322,13 +322,13 @@ pub enum Event {
         /// The position after the last entry.
         tail: u64,
     },
-    /// Own ops are durable here.
+    /// Own ops are durable here: all that this replica appended up to and with this one.
     Applied {
         /// The document.
         document: DocumentId,
-        /// All own ops up to and with this seq are durable.
-        seq: u64,
-        /// The position after the last of them.
+        /// The op. Its author is a former id of this replica's, if the batch was being written when that was renewed.
+        id: OpId,
+        /// The position after it.
         position: u64,
     },
     /// Ops of others are durable here.

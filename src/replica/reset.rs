@@ -209,7 +209,7 @@ impl Replica {
             return;
         }
         let me = self.identity.replica;
-        let own: Vec<_> = entries.iter().map(|entry| self.is_own(entry.op.id.author)).collect();
+        let own: Vec<_> = entries.iter().map(|entry| self.identity.is_own(entry.op.id.author)).collect();
         let Some(state) = self.documents.get_mut(document) else { return };
         let mut place = from;
         let appends = state.options().salvage == Salvage::Append;
