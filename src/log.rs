@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// The entries in memory, from [`start`](Self::start) on.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
     }
 

@@ -214,6 +214,17 @@ impl Document {
         self.pipeline.salvaged = Some(place);
     }
 
+    /// Whether an op that is held, the last of its author, is another than this one, as far as memory knows. There a
+    /// history forked, and what follows it at the peer must not be taken for what follows it here.
+    fn differs(&self, op: &Op) -> bool {
+        const LOOKED_AT_MAX: usize = 64;
+        let writing = self.pipeline.writing.as_ref().map(|writing| &writing.batch.entries);
+        let coming = writing.into_iter().flatten().chain(&self.pipeline.entries);
+        let recent = self.log().into_iter().flat_map(Log::entries).chain(coming).rev().take(LOOKED_AT_MAX);
+        let held = recent.map(|entry| &entry.op).find(|held| held.id == op.id);
+        held.is_some_and(|held| held.body.hash() != op.body.hash())
+    }
+
     /// Whether its alarm, if it has one, is later than `at`.
     fn wakes_after(&self, at: Instant) -> bool {
         self.alarm.is_none_or(|alarm| alarm > at)
@@ -539,7 +550,7 @@ impl Replica {
         state.pipeline.reserve(ops.len());
         // Ops of one author mostly stand together: their head is looked up and noted once.
         let mut run: Option<(ReplicaId, Head)> = None;
-        let mut gap = false;
+        let mut refused = None;
         for op in ops {
             let author = op.id.author;
             let head = match run {
@@ -553,19 +564,23 @@ impl Replica {
                 Judgement::Next => state.pipeline.push_run(op, head, Some(origin)),
                 Judgement::Duplicate => {
                     self.stats.duplicates += 1;
+                    if op.id.seq == head.seq && state.differs(&op) {
+                        refused = Some(Code::MISMATCH);
+                        break;
+                    }
                     head
                 }
                 Judgement::Gap => {
-                    gap = true;
+                    refused = Some(Code::AUTHOR_GAP);
                     break;
                 }
             };
             run = Some((author, head));
         }
         run.into_iter().for_each(|(author, head)| _ = state.pipeline.ahead.insert(author, head));
-        if gap {
+        if let Some(code) = refused {
             let document = document.clone();
-            self.author_gap(link, &document);
+            self.refuse_ops(link, &document, code);
             return self.write(&document);
         }
         state.pipeline.held.insert(link, to);

@@ -512,10 +512,14 @@ impl Replica {
         }
     }
 
-    /// The peer does not make sense of what this end knows: opens the document again from heads.
-    pub(super) fn author_gap(&mut self, link: LinkId, document: &DocumentId) {
-        self.close_on(link, document, Code::AUTHOR_GAP, "an op came before its author's earlier ones");
-        self.reopen_on(link, document, Code::AUTHOR_GAP);
+    /// Ops of the peer make no sense with what this end knows: opens the document again from heads.
+    pub(super) fn refuse_ops(&mut self, link: LinkId, document: &DocumentId, code: Code) {
+        let reason = match code {
+            Code::AUTHOR_GAP => "an op came before its author's earlier ones",
+            _ => "an op differs from that of the same id here",
+        };
+        self.close_on(link, document, code, reason);
+        self.reopen_on(link, document, code);
     }
 
     fn document_closed(&mut self, link: LinkId, number: u32, code: Code, reason: String, by: By) {
