@@ -1,7 +1,7 @@
-//! Documents: loading, the pipeline into the log, fan-out, failure, and being forgotten when idle.
+//! Documents: loading, the pipeline into the log, failure, and being forgotten when idle.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +9,8 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::links::{Attached, Link};
+use super::fan_out::Sessions;
+use super::links::Attached;
 use super::{
     Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Output, Reading, Replica, Salvage, Ticket, Tickets,
 };
@@ -18,13 +19,12 @@ use crate::heads::{Head, Judgement};
 use crate::log::Log;
 use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
 use crate::retry::Backoff;
-use crate::session::{self, Live};
+use crate::session;
 use crate::small::SmallMap;
 use crate::storage::{Batch, Request, StoredDocument, Transaction};
 use crate::time::Instant;
 use crate::timeline::History;
-use crate::wire::changes::pack;
-use crate::wire::{Access, Packed};
+use crate::wire::Access;
 
 /// One document of a replica.
 #[derive(Clone, Debug, Hash)]
@@ -161,7 +161,7 @@ impl Document {
         }
     }
 
-    fn log_mut(&mut self) -> Option<&mut Log> {
+    pub(super) fn log_mut(&mut self) -> Option<&mut Log> {
         match &mut self.state {
             State::Ready(log) => Some(log),
             State::Loading | State::Failed => None,
@@ -263,76 +263,6 @@ impl Document {
         true
     }
 
-    /// Offers what is durable now to every session that has the document open, and says how many frames were packed.
-    fn fan_out(
-        &mut self,
-        batch: &Batch,
-        held: &SmallMap<LinkId, u64>,
-        now: Instant,
-        sessions: &mut Sessions<'_>,
-    ) -> u64 {
-        let number = self.number;
-        let Some((tail, digest)) = self.log().map(|log| (log.tail(), log.heads().digest())) else { return 0 };
-        let mut live = self.pack_live(batch, sessions);
-        let packed = if let Some(Live::Packed(frames)) = &live { frames.len() as u64 } else { 0 };
-        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some()).peekable();
-        while let Some((link, _)) = open.next() {
-            // Mostly there is one session, and the last takes it whole.
-            let live = if open.peek().is_none() { live.take() } else { live.clone() };
-            let Some(state) = sessions.links.get_mut(link) else { continue };
-            let known = state.session.held(number).map_or(0, |held| held.position);
-            let held = held.get(*link).map_or(known, |held| known.max(*held));
-            if batch.entries.is_empty() && held == known {
-                continue;
-            }
-            let input = session::Input::Advance { number, tail, digest, held, live };
-            state.input(now, *link, input, sessions.busy);
-        }
-        packed
-    }
-
-    /// Packs a batch once, for all sessions.
-    fn pack_live(&mut self, batch: &Batch, sessions: &Sessions<'_>) -> Option<Live> {
-        let entries = &batch.entries[..];
-        let origin_of = |entries: &[Entry]| {
-            let origin = entries.first()?.origin;
-            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
-        };
-        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some());
-        let (first, _) = open.next()?;
-        let only = if open.next().is_none() { sessions.links.get(first) } else { None };
-        if let Some(origin) = origin_of(entries)
-            && let Some(reader) = only.and_then(|reader| reader.session.taken(self.number))
-            && origin == reader.timeline
-        {
-            return Some(Live::Brought { by: origin, from: batch.position, to: batch.tail() });
-        }
-        let State::Ready(log) = &mut self.state else { return None };
-        let begins = log.history().current().begins;
-        let mut pack_from = |done: usize| {
-            let from = batch.position + done as u64;
-            let ops = entries[done..].iter().map(|entry| &entry.op);
-            let author = |id| log.author(id);
-            let to = |count| from + count as u64;
-            let (packed, count) = pack(self.number, begins, from, ops, author, sessions.frame_max, to)?;
-            let origin = origin_of(&entries[done..done + count]);
-            Some((Packed { origin, ..packed }, done + count))
-        };
-        let (first, mut done) = pack_from(0)?;
-        if done == entries.len() {
-            return Some(Live::Packed([first].into()));
-        }
-        let mut packed = Vec::from([first]);
-        // An op that goes in parts every session reads for itself.
-        while done < entries.len()
-            && let Some((next, end)) = pack_from(done)
-        {
-            packed.push(next);
-            done = end;
-        }
-        Some(Live::Packed(packed.into()))
-    }
-
     /// Whether something waits for the end of a write.
     fn has_more(&self) -> bool {
         self.mending.is_resetting() || !self.pipeline.is_empty()
@@ -397,14 +327,6 @@ impl Document {
         let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
         self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost
     }
-}
-
-/// What a document is fanned out to.
-struct Sessions<'a> {
-    links: &'a mut BTreeMap<LinkId, Box<Link>>,
-    busy: &'a mut VecDeque<LinkId>,
-    /// Bytes of the largest frame.
-    frame_max: usize,
 }
 
 impl Replica {

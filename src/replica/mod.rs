@@ -6,6 +6,7 @@
 //! gathered meanwhile.
 
 mod documents;
+mod fan_out;
 mod identity;
 mod links;
 mod reset;

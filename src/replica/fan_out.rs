@@ -1,0 +1,97 @@
+//! Fan-out: what has become durable is packed once, and offered to every session that has the document open.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::LinkId;
+use super::documents::Document;
+use super::links::Link;
+use crate::op::Entry;
+use crate::session::{self, Live};
+use crate::small::SmallMap;
+use crate::storage::Batch;
+use crate::time::Instant;
+use crate::wire::Packed;
+use crate::wire::changes::pack;
+
+/// What a document is fanned out to.
+pub(super) struct Sessions<'a> {
+    pub(super) links: &'a mut BTreeMap<LinkId, Box<Link>>,
+    pub(super) busy: &'a mut VecDeque<LinkId>,
+    /// Bytes of the largest frame.
+    pub(super) frame_max: usize,
+}
+
+impl Document {
+    /// Offers what is durable now to every session that has the document open, and says how many frames were packed.
+    pub(super) fn fan_out(
+        &mut self,
+        batch: &Batch,
+        held: &SmallMap<LinkId, u64>,
+        now: Instant,
+        sessions: &mut Sessions<'_>,
+    ) -> u64 {
+        let number = self.number;
+        let Some((tail, digest)) = self.log().map(|log| (log.tail(), log.heads().digest())) else { return 0 };
+        let mut live = self.pack_live(batch, sessions);
+        let packed = if let Some(Live::Packed(frames)) = &live { frames.len() as u64 } else { 0 };
+        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some()).peekable();
+        while let Some((link, _)) = open.next() {
+            // Mostly there is one session, and the last takes it whole.
+            let live = if open.peek().is_none() { live.take() } else { live.clone() };
+            let Some(state) = sessions.links.get_mut(link) else { continue };
+            let known = state.session.held(number).map_or(0, |held| held.position);
+            let held = held.get(*link).map_or(known, |held| known.max(*held));
+            if batch.entries.is_empty() && held == known {
+                continue;
+            }
+            let input = session::Input::Advance { number, tail, digest, held, live };
+            state.input(now, *link, input, sessions.busy);
+        }
+        packed
+    }
+
+    /// Packs a batch once, for all sessions.
+    fn pack_live(&mut self, batch: &Batch, sessions: &Sessions<'_>) -> Option<Live> {
+        let entries = &batch.entries[..];
+        let origin_of = |entries: &[Entry]| {
+            let origin = entries.first()?.origin;
+            origin.filter(|_| entries.iter().all(|entry| entry.origin == origin))
+        };
+        let mut open = self.links.after(None).filter(|(_, attached)| attached.number().is_some());
+        let (first, _) = open.next()?;
+        let only = if open.next().is_none() { sessions.links.get(first) } else { None };
+        if let Some(origin) = origin_of(entries)
+            && let Some(reader) = only.and_then(|reader| reader.session.taken(self.number))
+            && origin == reader.timeline
+        {
+            return Some(Live::Brought { by: origin, from: batch.position, to: batch.tail() });
+        }
+        let number = self.number;
+        let log = self.log_mut()?;
+        let begins = log.history().current().begins;
+        let mut pack_from = |done: usize| {
+            let from = batch.position + done as u64;
+            let ops = entries[done..].iter().map(|entry| &entry.op);
+            let author = |id| log.author(id);
+            let to = |count| from + count as u64;
+            let (packed, count) = pack(number, begins, from, ops, author, sessions.frame_max, to)?;
+            let origin = origin_of(&entries[done..done + count]);
+            Some((Packed { origin, ..packed }, done + count))
+        };
+        let (first, mut done) = pack_from(0)?;
+        if done == entries.len() {
+            return Some(Live::Packed([first].into()));
+        }
+        let mut packed = Vec::from([first]);
+        // An op that goes in parts every session reads for itself.
+        while done < entries.len()
+            && let Some((next, end)) = pack_from(done)
+        {
+            packed.push(next);
+            done = end;
+        }
+        Some(Live::Packed(packed.into()))
+    }
+}
