@@ -67,108 +67,110 @@ pub(crate) struct Found {
     pub(crate) record: Record,
 }
 
-/// An author's head, and the chunk that its newest row in the index of runs points to.
+/// How a replica stands to a document, as an author and as a peer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct HeadRow {
+pub(crate) struct Standing {
+    /// What is held of its ops.
     pub(crate) head: Head,
+    /// The position of the chunk that its newest row in the index of runs points to.
     pub(crate) chunk: u64,
+    /// How far its log is held.
+    pub(crate) cursor: Option<Cursor>,
 }
 
-fn log_of(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)? as u64)
 }
 
-fn replica_of(row: &Row<'_>, column: usize) -> rusqlite::Result<ReplicaId> {
-    row.get(column).map(ReplicaId)
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(row.get_ref(column)?.as_blob()?)
 }
 
 pub(crate) fn identity(connection: &Connection) -> Result<Option<Identity>, Fault> {
     let mut statement = connection.prepare_cached("SELECT identity FROM replica")?;
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let identity = unpack(Key::Identity, row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
-    identity.map(Some).map_or_else(|| Fault::damaged("the identity's seal is broken"), Ok)
+    match unpack(Key::Identity, blob(row, 0)?) {
+        Some(identity) => Ok(Some(identity)),
+        None => Fault::damaged("the seal of the identity is broken"),
+    }
 }
 
 pub(crate) fn documents(connection: &Connection) -> Result<Vec<DocumentId>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT log, name, state FROM document ORDER BY name")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT document.log, value, name FROM document
+        LEFT JOIN state ON state.log = document.log AND replica = x'' ORDER BY name",
+    )?;
     let mut rows = statement.query([])?;
     let mut documents = Vec::new();
     while let Some(row) = rows.next()? {
-        let name: &str = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        record(row, log_of(row, 0)?, name, 2)?;
+        let name = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+        found(row, name)?;
         documents.push(name.parse().or_else(|error| Fault::damaged(format_args!("a document's name: {error}")))?);
     }
     Ok(documents)
 }
 
 pub(crate) fn find(connection: &Connection, document: &DocumentId) -> Result<Option<Found>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT log, state FROM document WHERE name = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT document.log, value FROM document
+        LEFT JOIN state ON state.log = document.log AND replica = x'' WHERE name = ?1",
+    )?;
     let mut rows = statement.query([document.as_str()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let log = log_of(row, 0)?;
-    Ok(Some(Found { log, record: record(row, log, document.as_str(), 1)? }))
+    rows.next()?.map(|row| found(row, document.as_str())).transpose()
 }
 
-fn record(row: &Row<'_>, log: u64, name: &str, column: usize) -> Result<Record, Fault> {
-    let sealed = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
-    unpack(Key::Document(log, name), sealed)
-        .map_or_else(|| Fault::damaged(format_args!("the seal of document {name} is broken")), Ok)
+fn found(row: &Row<'_>, name: &str) -> Result<Found, Fault> {
+    let log = number(row, 0)?;
+    match unpack(Key::Record(log, name), row.get_ref(1)?.as_blob().unwrap_or_default()) {
+        Some(record) => Ok(Found { log, record }),
+        None => Fault::damaged(format_args!("the record of document {name} is missing, or its seal is broken")),
+    }
 }
 
 /// The state of a document.
 pub(crate) fn document(connection: &Connection, document: &DocumentId) -> Result<StoredDocument, Fault> {
-    let Some(Found { log, record }) = find(connection, document)? else { return Ok(StoredDocument::default()) };
-    let heads = heads(connection, log)?;
-    if heads.digest() != record.digest {
-        return Fault::damaged(format_args!("heads of document {document} are missing"));
+    match find(connection, document)? {
+        None => Ok(StoredDocument::default()),
+        Some(found) => Ok(found.record.stored(heads(connection, &found)?)),
     }
-    Ok(record.stored(heads))
 }
 
-fn heads(connection: &Connection, log: u64) -> Result<Heads, Fault> {
-    let mut statement = connection.prepare_cached("SELECT author, head FROM head WHERE log = ?1")?;
-    let mut rows = statement.query([log as i64])?;
+fn heads(connection: &Connection, found: &Found) -> Result<Heads, Fault> {
     let mut heads = Heads::new();
-    while let Some(row) = rows.next()? {
-        let author = replica_of(row, 0)?;
-        heads.set(author, head_row(row, log, author, 1)?.head);
+    standings(connection, found.log, |replica, standing| heads.set(replica, standing.head))?;
+    if heads.digest() != found.record.digest {
+        return Fault::damaged("heads of a document are missing");
     }
     Ok(heads)
 }
 
-fn head_row(row: &Row<'_>, log: u64, author: ReplicaId, column: usize) -> Result<HeadRow, Fault> {
-    let sealed = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
-    unpack(Key::Head(log, author), sealed).map_or_else(|| Fault::damaged("the seal of a head is broken"), Ok)
-}
-
-/// The head of an author, if it has one.
-pub(crate) fn head(connection: &Connection, log: u64, author: ReplicaId) -> Result<Option<HeadRow>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT head FROM head WHERE log = ?1 AND author = ?2")?;
-    let mut rows = statement.query((log as i64, author.0))?;
-    rows.next()?.map(|row| head_row(row, log, author, 0)).transpose()
-}
-
-pub(crate) fn cursors(connection: &Connection, log: u64) -> Result<Vec<(ReplicaId, Cursor)>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT peer, cursor FROM cursor WHERE log = ?1")?;
+/// Shows the standings of all replicas in a document.
+pub(crate) fn standings(
+    connection: &Connection,
+    log: u64,
+    mut show: impl FnMut(ReplicaId, Standing),
+) -> Result<(), Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT value, replica FROM state WHERE log = ?1 AND replica > x''")?;
     let mut rows = statement.query([log as i64])?;
-    let mut cursors = Vec::new();
     while let Some(row) = rows.next()? {
-        let peer = replica_of(row, 0)?;
-        cursors.push((peer, cursor_row(row, log, peer, 1)?));
+        let replica = row.get(1).map(ReplicaId)?;
+        show(replica, unpack_standing(row, log, replica)?);
     }
-    Ok(cursors)
+    Ok(())
 }
 
-pub(crate) fn cursor(connection: &Connection, log: u64, peer: ReplicaId) -> Result<Option<Cursor>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT cursor FROM cursor WHERE log = ?1 AND peer = ?2")?;
-    let mut rows = statement.query((log as i64, peer.0))?;
-    rows.next()?.map(|row| cursor_row(row, log, peer, 0)).transpose()
+/// The standing of a replica in a document.
+pub(crate) fn standing(connection: &Connection, log: u64, replica: ReplicaId) -> Result<Standing, Fault> {
+    let mut statement = connection.prepare_cached("SELECT value FROM state WHERE log = ?1 AND replica = ?2")?;
+    let mut rows = statement.query((log as i64, replica.0))?;
+    rows.next()?.map_or_else(|| Ok(Standing::default()), |row| unpack_standing(row, log, replica))
 }
 
-fn cursor_row(row: &Row<'_>, log: u64, peer: ReplicaId, column: usize) -> Result<Cursor, Fault> {
-    let sealed = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
-    unpack(Key::Cursor(log, peer), sealed).map_or_else(|| Fault::damaged("the seal of a cursor is broken"), Ok)
+fn unpack_standing(row: &Row<'_>, log: u64, replica: ReplicaId) -> Result<Standing, Fault> {
+    unpack(Key::Standing(log, replica), blob(row, 0)?)
+        .map_or_else(|| Fault::damaged("the seal of a head or cursor is broken"), Ok)
 }
 
 /// Entries that are being collected.
@@ -231,8 +233,8 @@ pub(crate) fn read(
 
 /// The position of a chunk, and the chunk.
 fn chunk_row(row: &Row<'_>, log: u64) -> Result<(u64, Chunk), Fault> {
-    let key = log_of(row, 0)?;
-    let chunk = Chunk::open(key, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+    let key = number(row, 0)?;
+    let chunk = Chunk::open(key, blob(row, 1)?);
     let Some(chunk) = chunk else { return Fault::damaged("the seal of entries is broken") };
     match key.checked_sub(self::key(log, 0)) {
         Some(first) if first <= POSITION_MAX => Ok((first, chunk)),
@@ -255,7 +257,7 @@ fn pieces(connection: &Connection, key: u64, len: u32, hash: BodyHash) -> Result
     let mut rows = statement.query([key as i64])?;
     let mut bytes = Vec::with_capacity(len as usize);
     while let Some(row) = rows.next()? {
-        let piece = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        let piece = blob(row, 0)?;
         if bytes.len() + piece.len() > len as usize {
             break;
         }
@@ -315,27 +317,33 @@ fn locate(connection: &Connection, log: u64, id: OpId) -> Result<(u64, Chain), F
 
 /// The chain at an op, if it is held.
 pub(crate) fn chain(connection: &Connection, log: u64, id: OpId) -> Result<Option<Chain>, Fault> {
-    match head(connection, log, id.author)? {
-        Some(HeadRow { head, .. }) if head.seq == id.seq => Ok(Some(head.chain)),
-        Some(HeadRow { head, .. }) if (1..head.seq).contains(&id.seq) => {
-            locate(connection, log, id).map(|(_, chain)| Some(chain))
-        }
-        _ => Ok(None),
+    let head = standing(connection, log, id.author)?.head;
+    chain_below(connection, log, id, head)
+}
+
+/// The same, where the author's head is known.
+fn chain_below(connection: &Connection, log: u64, id: OpId, head: Head) -> Result<Option<Chain>, Fault> {
+    if id.seq == 0 || id.seq > head.seq {
+        return Ok(None);
     }
+    if id.seq == head.seq {
+        return Ok(Some(head.chain));
+    }
+    locate(connection, log, id).map(|(_, chain)| Some(chain))
 }
 
 /// What a peer's heads say about a log: by the index, not by reading it.
 pub(crate) fn compare(connection: &Connection, found: &Found, heads: &Heads) -> Result<Comparison, Fault> {
-    let Found { log, record } = found;
-    let mut comparison = Comparison::new(record.tail);
-    for (author, ours) in self::heads(connection, *log)?.iter() {
+    let log = found.log;
+    let mut comparison = Comparison::new(found.record.tail);
+    for (author, ours) in self::heads(connection, found)?.iter() {
         let theirs = heads.get(author);
         let common = OpId { author, seq: theirs.seq };
-        if chain(connection, *log, common)?.is_some_and(|chain| chain != theirs.chain) {
+        if chain_below(connection, log, common, ours)?.is_some_and(|chain| chain != theirs.chain) {
             comparison.forks.push(author);
         }
         if theirs.seq < ours.seq {
-            let (position, _) = locate(connection, *log, OpId { author, seq: theirs.seq + 1 })?;
+            let (position, _) = locate(connection, log, OpId { author, seq: theirs.seq + 1 })?;
             comparison.from = comparison.from.min(position);
         }
     }

@@ -22,14 +22,11 @@ const STEPS: [&str; 1] = ["
     -- Who the replica is.
     CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), identity BLOB NOT NULL) STRICT;
     -- A document has a log; after a reset it is another one. AUTOINCREMENT: no number is used twice.
-    CREATE TABLE document (
-        log INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, state BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE head (
-        log INTEGER NOT NULL, author BLOB NOT NULL, head BLOB NOT NULL, PRIMARY KEY (log, author)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE cursor (
-        log INTEGER NOT NULL, peer BLOB NOT NULL, cursor BLOB NOT NULL, PRIMARY KEY (log, peer)
+    CREATE TABLE document (log INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT;
+    -- A document's record, under an empty replica, and the standing of each author and peer: all that changes with each
+    -- append, side by side.
+    CREATE TABLE state (
+        log INTEGER NOT NULL, replica BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (log, replica)
     ) STRICT, WITHOUT ROWID;
     -- The key is the log, shifted left, and the position of the first entry.
     CREATE TABLE chunk (key INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;

@@ -12,9 +12,8 @@ use serde::de::DeserializeOwned;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key<'a> {
     Identity,
-    Document(u64, &'a str),
-    Head(u64, ReplicaId),
-    Cursor(u64, ReplicaId),
+    Record(u64, &'a str),
+    Standing(u64, ReplicaId),
     Chunk(u64),
 }
 
@@ -23,10 +22,9 @@ impl Key<'_> {
         let table = |number, log| Chain(number).then(BodyHash(log));
         match self {
             Key::Identity => table(1, 0),
-            Key::Document(log, name) => table(2, log).then(BodyHash::of(name.as_bytes())),
-            Key::Head(log, author) => table(3, log).then(BodyHash::of(&author.0)),
-            Key::Cursor(log, peer) => table(4, log).then(BodyHash::of(&peer.0)),
-            Key::Chunk(key) => table(5, key),
+            Key::Record(log, name) => table(2, log).then(BodyHash::of(name.as_bytes())),
+            Key::Standing(log, replica) => table(3, log).then(BodyHash::of(&replica.0)),
+            Key::Chunk(key) => table(4, key),
         }
     }
 

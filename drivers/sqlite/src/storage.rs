@@ -154,7 +154,13 @@ impl SqliteStorage {
     pub fn cursors(&mut self, document: &DocumentId) -> Result<Vec<(ReplicaId, Cursor)>, Error> {
         self.look(|connection| match reading::find(connection, document)? {
             None => Ok(Vec::new()),
-            Some(Found { log, .. }) => reading::cursors(connection, log),
+            Some(Found { log, .. }) => {
+                let mut cursors = Vec::new();
+                reading::standings(connection, log, |peer, standing| {
+                    cursors.extend(standing.cursor.map(|cursor| (peer, cursor)));
+                })?;
+                Ok(cursors)
+            }
         })
     }
 
@@ -235,7 +241,7 @@ impl Storage for SqliteStorage {
     fn cursor(&mut self, document: &DocumentId, peer: ReplicaId) -> Result<Option<Cursor>, Error> {
         self.look(|connection| match reading::find(connection, document)? {
             None => Ok(None),
-            Some(Found { log, .. }) => reading::cursor(connection, log, peer),
+            Some(Found { log, .. }) => Ok(reading::standing(connection, log, peer)?.cursor),
         })
     }
 

@@ -2,9 +2,10 @@
 //! and one that fails half-way has failed for a reason that is not its own.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use antiphon::heads::{Head, Heads};
-use antiphon::op::{Cursor, DocumentId, OpId, ReplicaId};
+use antiphon::op::{DocumentId, OpId, ReplicaId};
 use antiphon::storage::{Batch, Identity, Transaction};
 use antiphon::timeline::TimelineRecord;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::chunk::{BODY_WITHIN_MAX, Filling};
 use crate::error::{Fault, Refusal};
-use crate::reading::{self, Found, HeadRow, LOG_MAX, POSITION_MAX, Record, Shelf, key};
+use crate::reading::{self, Found, LOG_MAX, POSITION_MAX, Record, Shelf, Standing, key};
 use crate::seal::{Key, pack};
 
 /// The largest piece of a body that stands apart. This much of it is in memory a second time when it is written.
@@ -32,8 +33,7 @@ pub(crate) struct Append<'a> {
     document: &'a DocumentId,
     is_new: bool,
     after: Found,
-    heads: Vec<(ReplicaId, HeadRow)>,
-    cursors: &'a [(ReplicaId, Cursor)],
+    standings: Vec<(ReplicaId, Standing)>,
     chunks: Vec<Filling>,
     /// Rows of the index of runs: whose ops, from which on, are in which chunk.
     runs: Vec<(OpId, u64)>,
@@ -68,7 +68,10 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
         return Err(Fault::Refused(Refusal::Uncountable { document: document.clone() }));
     }
 
-    let mut authors = Authors { connection, log, known: BTreeMap::new() };
+    let mut replicas = Replicas { connection, log, known: BTreeMap::new() };
+    for (peer, cursor) in &batch.cursors {
+        replicas.get(*peer)?.now.cursor = Some(*cursor);
+    }
     let (mut chunks, mut runs, mut apart) = (Vec::new(), Vec::new(), Vec::new());
     if record.tail > 0 && !batch.entries.is_empty() {
         let sealed = reading::sealed_chunk(connection, log, record.last)?;
@@ -80,7 +83,7 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
     }
     for (position, entry) in (batch.position..).zip(&batch.entries) {
         let hash = entry.op.body.hash();
-        let author = authors.get(entry.op.id.author)?;
+        let author = replicas.get(entry.op.id.author)?;
         let (before, next) = (author.now.head, author.now.head.then(hash));
         judge(document, entry.op.id, Head { seq: entry.op.id.seq, chain: entry.chain }, next)?;
         if !chunks.last_mut().is_some_and(|chunk| chunk.push(entry, before, hash)) {
@@ -92,7 +95,7 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
         if before == Head::NONE || author.now.chunk != chunk {
             runs.push((entry.op.id, chunk));
         }
-        author.now = HeadRow { head: next, chunk };
+        (author.now.head, author.now.chunk) = (next, chunk);
         if let Some(bytes) = entry.op.body.bytes().filter(|bytes| bytes.len() > BODY_WITHIN_MAX) {
             apart.push((position, bytes));
         }
@@ -100,16 +103,16 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
     // The chunk that was the last may have had no room.
     chunks.retain(|chunk| chunk.tail() > batch.position);
 
-    let before: Heads = authors.known.iter().map(|(author, known)| (*author, known.before)).collect();
+    let before: Heads = replicas.known.iter().map(|(author, known)| (*author, known.before)).collect();
     let mut state = record.stored(before.clone());
     state.append(batch);
     record.digest = record.digest.wrapping_sub(before.digest()).wrapping_add(state.heads.digest());
     record.last = chunks.last().map_or(record.last, |chunk| chunk.first);
     (record.tail, record.timelines, record.aside) = (state.tail, state.timelines, state.aside);
     let dropped = if record.aside.is_none() { std::mem::take(&mut record.shelves) } else { Vec::new() };
-    let heads = authors.known.into_iter().map(|(author, known)| (author, known.now)).collect();
-    let (after, cursors) = (Found { log, record }, &batch.cursors);
-    Ok(Append { document, is_new, after, heads, cursors, chunks, runs, apart, dropped })
+    let standings = replicas.known.into_iter().map(|(replica, known)| (replica, known.now)).collect();
+    let after = Found { log, record };
+    Ok(Append { document, is_new, after, standings, chunks, runs, apart, dropped })
 }
 
 /// Whether an op, with its seq and chain, is its author's `next`.
@@ -124,26 +127,25 @@ fn judge(document: &DocumentId, id: OpId, op: Head, next: Head) -> Result<(), Fa
     Ok(())
 }
 
-/// The authors of a batch.
-struct Authors<'c> {
+/// The replicas that a batch has to do with.
+struct Replicas<'c> {
     connection: &'c Connection,
     log: u64,
-    known: BTreeMap<ReplicaId, Author>,
+    known: BTreeMap<ReplicaId, Known>,
 }
 
-struct Author {
+struct Known {
     before: Head,
-    now: HeadRow,
+    now: Standing,
 }
 
-impl Authors<'_> {
-    fn get(&mut self, author: ReplicaId) -> Result<&mut Author, Fault> {
-        use std::collections::btree_map::Entry;
-        match self.known.entry(author) {
+impl Replicas<'_> {
+    fn get(&mut self, replica: ReplicaId) -> Result<&mut Known, Fault> {
+        match self.known.entry(replica) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
-                let now = reading::head(self.connection, self.log, author)?.unwrap_or_default();
-                Ok(unknown.insert(Author { before: now.head, now }))
+                let now = reading::standing(self.connection, self.log, replica)?;
+                Ok(unknown.insert(Known { before: now.head, now }))
             }
         }
     }
@@ -191,7 +193,7 @@ impl Plan<'_> {
             Self::Append(append) => append.carry_out(connection),
             Self::Reset { document, before, after } => {
                 if let Some(before) = before {
-                    for table in ["head", "cursor", "run", "document"] {
+                    for table in ["state", "run", "document"] {
                         let mut statement =
                             connection.prepare_cached(&format!("DELETE FROM {table} WHERE log = ?1"))?;
                         statement.execute([*before as i64])?;
@@ -204,24 +206,35 @@ impl Plan<'_> {
 }
 
 fn insert(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("INSERT INTO document (log, name) VALUES (?1, ?2)")?;
+    statement.execute((found.log as i64, document.as_str()))?;
+    put_record(connection, document, found)
+}
+
+fn put_record(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
     let Found { log, record } = found;
-    let state = pack(Key::Document(*log, document.as_str()), record);
-    let mut statement = connection.prepare_cached("INSERT INTO document (log, name, state) VALUES (?1, ?2, ?3)")?;
-    statement.execute((*log as i64, document.as_str(), state)).map(drop)
+    put_state(connection, *log, &[], pack(Key::Record(*log, document.as_str()), record))
+}
+
+fn put_state(connection: &Connection, log: u64, replica: &[u8], value: Vec<u8>) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("INSERT OR REPLACE INTO state (log, replica, value) VALUES (?1, ?2, ?3)")?;
+    statement.execute((log as i64, replica, value)).map(drop)
 }
 
 impl Append<'_> {
     fn carry_out(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let Found { log, record } = &self.after;
+        let log = self.after.log;
         if self.is_new {
             insert(connection, self.document, &self.after)?;
         } else {
-            let state = pack(Key::Document(*log, self.document.as_str()), record);
-            let mut statement = connection.prepare_cached("UPDATE document SET state = ?2 WHERE log = ?1")?;
-            statement.execute((*log as i64, state))?;
+            put_record(connection, self.document, &self.after)?;
+        }
+        for (replica, standing) in &self.standings {
+            put_state(connection, log, &replica.0, pack(Key::Standing(log, *replica), standing))?;
         }
         for chunk in &self.chunks {
-            let key = key(*log, chunk.first);
+            let key = key(log, chunk.first);
             let mut statement =
                 connection.prepare_cached("INSERT OR REPLACE INTO chunk (key, entries) VALUES (?1, ?2)")?;
             statement.execute((key as i64, chunk.finish(key)))?;
@@ -229,24 +242,14 @@ impl Append<'_> {
         for (id, chunk) in &self.runs {
             let mut statement =
                 connection.prepare_cached("INSERT INTO run (log, author, seq, chunk) VALUES (?1, ?2, ?3, ?4)")?;
-            statement.execute((*log as i64, id.author.0, id.seq as i64, key(*log, *chunk) as i64))?;
+            statement.execute((log as i64, id.author.0, id.seq as i64, key(log, *chunk) as i64))?;
         }
         for (position, bytes) in &self.apart {
             let mut statement =
                 connection.prepare_cached("INSERT INTO piece (key, number, bytes) VALUES (?1, ?2, ?3)")?;
             for (number, piece) in (0_i64..).zip(bytes.chunks(PIECE_BYTES)) {
-                statement.execute((key(*log, *position) as i64, number, piece))?;
+                statement.execute((key(log, *position) as i64, number, piece))?;
             }
-        }
-        for (author, row) in &self.heads {
-            let mut statement =
-                connection.prepare_cached("INSERT OR REPLACE INTO head (log, author, head) VALUES (?1, ?2, ?3)")?;
-            statement.execute((*log as i64, author.0, pack(Key::Head(*log, *author), row)))?;
-        }
-        for (peer, cursor) in self.cursors {
-            let mut statement =
-                connection.prepare_cached("INSERT OR REPLACE INTO cursor (log, peer, cursor) VALUES (?1, ?2, ?3)")?;
-            statement.execute((*log as i64, peer.0, pack(Key::Cursor(*log, *peer), cursor)))?;
         }
         for shelf in &self.dropped {
             for table in ["chunk", "piece"] {
