@@ -11,6 +11,7 @@ use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
 use antiphon::rng::Rng;
 use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
 use antiphon::wire;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Error, Fault};
@@ -321,6 +322,8 @@ fn connect(file: &Path, options: &Options) -> Result<Connection, Fault> {
     let mut connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(options.busy_max)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Else some statements are prepared again for each value that they are given.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let set =
         |connection: &Connection, name, value: i64| connection.pragma_update_and_check(None, name, value, |_| Ok(()));
     connection.pragma_update(None, "page_size", schema::PAGE_BYTES as i64)?; // of a new database
