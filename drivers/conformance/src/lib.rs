@@ -12,6 +12,7 @@
 //! Each case is a function of its own too, for finding out what is wrong. All are the same in every run.
 
 mod crash;
+mod groups;
 mod holder;
 mod index;
 mod logs;
@@ -25,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use antiphon::storage::Storage;
 
 pub use crash::{a_crash_leaves_a_prefix, documents_are_independent, random_writes_add_up};
+pub use groups::{a_refused_write_leaves_its_group, groups_agree_with_single_requests};
 pub use holder::{
     a_broken_continuity_renews, a_second_holder_is_refused, identity_is_empty_at_first, identity_is_kept,
     opens_are_counted,
@@ -95,6 +97,8 @@ pub fn cases<H: Harness>() -> Vec<Case<H>> {
         chains_are_found,
         comparing_agrees_with_a_scan,
         requests_agree_with_methods,
+        a_refused_write_leaves_its_group,
+        groups_agree_with_single_requests,
         a_reset_puts_aside,
         resets_keep_the_order,
         salvage_ends_in_a_drop,

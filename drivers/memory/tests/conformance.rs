@@ -60,6 +60,8 @@ enum Defect {
     ForksMissed,
     ComparedByTail,
     WritesNotExecuted,
+    GroupsEndWithARefusal,
+    GroupsReadFirst,
     CursorsOutliveReset,
     AsideReversed,
     SalvageIgnored,
@@ -67,7 +69,7 @@ enum Defect {
     SyncIgnored,
 }
 
-const DEFECTS: [(Defect, &str); 29] = [
+const DEFECTS: [(Defect, &str); 31] = [
     (Defect::IdentityInvented, "identity_is_empty_at_first"),
     (Defect::IdentityWrittenOnce, "identity_is_kept"),
     (Defect::OpensNotWritten, "opens_are_counted"),
@@ -88,6 +90,8 @@ const DEFECTS: [(Defect, &str); 29] = [
     (Defect::ForksMissed, "comparing_agrees_with_a_scan"),
     (Defect::ComparedByTail, "comparing_agrees_with_a_scan"),
     (Defect::WritesNotExecuted, "requests_agree_with_methods"),
+    (Defect::GroupsEndWithARefusal, "a_refused_write_leaves_its_group"),
+    (Defect::GroupsReadFirst, "groups_agree_with_single_requests"),
     (Defect::CursorsOutliveReset, "a_reset_puts_aside"),
     (Defect::CursorsOutliveReset, "random_writes_add_up"),
     (Defect::AsideReversed, "a_reset_puts_aside"),
@@ -294,6 +298,21 @@ impl Storage for Defective {
             Request::Write(_) if self.has(Defect::WritesNotExecuted) => Ok(Reply::Written),
             _ => self.inner.execute(request),
         }
+    }
+
+    fn execute_all(&mut self, requests: &[Request]) -> Vec<Result<Reply, StorageError>> {
+        let is_write = |request: &Request| matches!(request, Request::Write(_));
+        let mut order: Vec<_> = (0..requests.len()).collect();
+        if self.has(Defect::GroupsReadFirst) {
+            order.sort_by_key(|index| is_write(&requests[*index]));
+        }
+        let mut outcomes: BTreeMap<usize, Result<Reply, StorageError>> = BTreeMap::new();
+        for index in order {
+            let ended = self.has(Defect::GroupsEndWithARefusal) && outcomes.values().any(Result::is_err);
+            let outcome = if ended { Err(StorageError::Failed) } else { self.execute(&requests[index]) };
+            outcomes.insert(index, outcome);
+        }
+        outcomes.into_values().collect()
     }
 
     fn open(&mut self, continuity: Continuity, entropy: &mut Rng) -> Result<Identity, StorageError> {
