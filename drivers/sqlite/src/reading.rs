@@ -15,7 +15,7 @@ use crate::error::Fault;
 use crate::seal::{Key, unpack};
 
 /// How many bits of a key are the position; the others are the log.
-const POSITION_BITS: u32 = 36;
+pub(crate) const POSITION_BITS: u32 = 36;
 
 /// The most entries of a log.
 pub(crate) const POSITION_MAX: u64 = (1 << POSITION_BITS) - 1;

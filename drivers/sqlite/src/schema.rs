@@ -21,8 +21,8 @@ pub const PAGE_BYTES: usize = 4096;
 const STEPS: [&str; 1] = ["
     -- Who the replica is.
     CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), identity BLOB NOT NULL) STRICT;
-    -- A document has a log; after a reset it is another one. AUTOINCREMENT: no number is used twice.
-    CREATE TABLE document (log INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT;
+    -- A document has a log; after a reset it is another one.
+    CREATE TABLE document (log INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     -- A document's record, under an empty replica, and the standing of each author and peer: all that changes with each
     -- append, side by side.
     CREATE TABLE state (
@@ -86,9 +86,20 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;
-    let verdict: String = transaction.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(Fault::Damaged(verdict));
-    }
+    check(&transaction, "PRAGMA integrity_check")?;
     Ok(transaction.commit()?)
+}
+
+/// Checks what would be missed by nobody if it were gone: the identity and the list of documents. All else is checked
+/// when it is read.
+pub(crate) fn check_lists(connection: &Connection) -> Result<(), Fault> {
+    for table in ["replica", "document"] {
+        check(connection, &format!("PRAGMA integrity_check({table})"))?;
+    }
+    Ok(())
+}
+
+fn check(connection: &Connection, pragma: &str) -> Result<(), Fault> {
+    let verdict: String = connection.query_row(pragma, [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Fault::Damaged(verdict)) }
 }

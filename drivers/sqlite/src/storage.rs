@@ -12,7 +12,7 @@ use antiphon::rng::Rng;
 use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
 use antiphon::wire;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::error::{Error, Fault};
 use crate::hold::Hold;
@@ -331,7 +331,11 @@ fn connect(file: &Path, options: &Options) -> Result<Connection, Fault> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     set(&connection, "mmap_size", 0)?;
+    if connection.is_readonly("main")? {
+        return Err(Fault::Sqlite(failure(ffi::SQLITE_READONLY)));
+    }
     schema::migrate(&mut connection)?;
+    schema::check_lists(&connection)?;
     // A new database has its format and its mark in the file itself by now, not in the write-ahead log alone.
     set(&connection, "max_page_count", options.pages_max.into())?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -357,8 +361,12 @@ fn run(connection: &Connection, statement: &str) -> Result<(), Fault> {
 fn checkpoint(connection: &Connection, mode: &str) -> Result<(), Fault> {
     let busy: bool = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))?;
     if busy {
-        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        return Err(Fault::Sqlite(rusqlite::Error::SqliteFailure(busy, None)));
+        return Err(Fault::Sqlite(failure(ffi::SQLITE_BUSY)));
     }
     Ok(())
+}
+
+/// What SQLite would have answered.
+fn failure(code: i32) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
 }

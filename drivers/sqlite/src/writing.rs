@@ -9,11 +9,11 @@ use antiphon::op::{DocumentId, OpId, ReplicaId};
 use antiphon::storage::{Batch, Identity, Transaction};
 use antiphon::timeline::TimelineRecord;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use crate::chunk::{BODY_WITHIN_MAX, Filling};
 use crate::error::{Fault, Refusal};
-use crate::reading::{self, Found, LOG_MAX, POSITION_MAX, Record, Shelf, Standing, key};
+use crate::reading::{self, Found, LOG_MAX, POSITION_BITS, POSITION_MAX, Record, Shelf, Standing, key};
 use crate::seal::{Key, pack};
 
 /// The largest piece of a body that stands apart. This much of it is in memory a second time when it is written.
@@ -170,11 +170,13 @@ fn plan_reset<'a>(
     Ok(Plan::Reset { document, before, after: Found { log: next_log(connection, document)?, record } })
 }
 
-/// A log number that was never used.
+/// The number for another log: above those of all documents, and of what is put aside.
 fn next_log(connection: &Connection, document: &DocumentId) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'document'")?;
-    let last: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
-    let next = last.unwrap_or(0) as u64 + 1;
+    let mut statement = connection.prepare_cached(
+        "SELECT max(ifnull((SELECT max(log) FROM document), 0), ifnull((SELECT max(key) FROM chunk) >> ?1, 0))",
+    )?;
+    let last: i64 = statement.query_row([POSITION_BITS], |row| row.get(0))?;
+    let next = last as u64 + 1;
     if next > LOG_MAX {
         return Err(Fault::Refused(Refusal::Uncountable { document: document.clone() }));
     }
