@@ -1,0 +1,66 @@
+//! Memory: a large document is read, compared and written without ever being in memory as a whole.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use antiphon::digest::Chain;
+use antiphon::heads::{Head, Heads};
+use antiphon::op::OpId;
+use antiphon::storage::Storage;
+use antiphon_sqlite::DATABASE_NAME;
+use common::{Script, Told, child_command, child_directory, open};
+use tempfile::TempDir;
+
+const OPS: u64 = 256;
+const BODY_BYTES: usize = 1 << 20;
+const RSS_MAX: u64 = 64 << 20;
+
+/// The most memory that this process ever had, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_large_document_fits_little_memory() {
+    let directory = TempDir::new().unwrap();
+    for (name, what) in [("writes_a_large_document", "writing"), ("reads_a_large_document", "reading")] {
+        let mut child = Told::spawn(child_command(name, directory.path()));
+        let peak: u64 = child.hear("peak").expect(what).parse().unwrap();
+        assert!(child.child.wait().unwrap().success(), "{what}");
+        assert!(peak < RSS_MAX, "{what} {} MiB took {} MiB", OPS, peak >> 20);
+    }
+    assert!(std::fs::metadata(directory.path().join(DATABASE_NAME)).unwrap().len() > OPS * BODY_BYTES as u64);
+}
+
+#[test]
+fn writes_a_large_document() {
+    let Some(directory) = child_directory() else { return };
+    let mut storage = open(directory.as_ref());
+    let mut script = Script::new("large", BODY_BYTES);
+    for _ in 0..OPS / 4 {
+        storage.write(&script.write(4)).unwrap();
+    }
+    eprintln!("peak {}", peak());
+}
+
+#[test]
+fn reads_a_large_document() {
+    let Some(directory) = child_directory() else { return };
+    let mut storage = open(directory.as_ref());
+    let script = Script::new("large", BODY_BYTES);
+    let mut from = 0;
+    while from < OPS {
+        let entries = storage.read(&script.document, from, 4 << 20).unwrap();
+        assert!((1..4).contains(&entries.len()));
+        from += entries.len() as u64;
+    }
+    // Neither of these has to do with bodies.
+    let head = Head { seq: OPS / 2, chain: Chain::EMPTY };
+    let heads: Heads = [(script.author, head)].into_iter().collect();
+    let comparison = storage.compare(&script.document, &heads).unwrap();
+    assert_eq!((comparison.from, comparison.forks), (OPS / 2, vec![script.author]));
+    assert!(storage.chain(&script.document, OpId { author: script.author, seq: 3 }).unwrap().is_some());
+    eprintln!("peak {}", peak());
+}
