@@ -181,10 +181,28 @@ fn catch_up(criterion: &mut Criterion) {
     }
 }
 
+fn open_many(criterion: &mut Criterion) {
+    const DOCUMENTS: u64 = 100_000;
+    let mut group = criterion.benchmark_group("a directory of 100,000 documents");
+    let directory = TempDir::new().expect("a directory");
+    let mut storage = open(directory.path());
+    for first in (0..DOCUMENTS).step_by(1000) {
+        let requests: Vec<_> = (first..first + 1000).map(|number| Source::new(number).write(1)).collect();
+        assert!(storage.execute_all(&requests).iter().all(Result::is_ok));
+    }
+    drop(storage);
+    group.bench_function("open and close", |bencher| bencher.iter(|| drop(open(directory.path()))));
+    let mut storage = open(directory.path());
+    group.bench_function("list", |bencher| {
+        bencher.iter(|| assert_eq!(storage.documents().expect("names").len() as u64, DOCUMENTS));
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));
-    targets = append, catch_up
+    targets = append, catch_up, open_many
 }
 criterion_main!(benches);

@@ -69,7 +69,8 @@ impl Filling {
     pub(crate) fn resume(key: u64, first: u64, sealed: &[u8]) -> Option<Self> {
         let (layout, bodies) = postcard::take_from_bytes::<Layout>(unseal(Key::Chunk(key), sealed)?).ok()?;
         // The lists may come to need longer lengths.
-        Some(Self { first, layout, bodies: bodies.to_vec(), size: sealed.len() + 8 })
+        let size = sealed.len() + 8;
+        layout.fits(bodies.len()).then(|| Self { first, layout, bodies: bodies.to_vec(), size })
     }
 
     /// The position after the last entry.

@@ -342,7 +342,7 @@ fn connect(file: &Path, options: &Options) -> Result<Connection, Fault> {
     if mode != "wal" {
         return Fault::damaged(format_args!("it can't have a write-ahead log, only a journal of mode {mode}"));
     }
-    set(&connection, "wal_autocheckpoint", (options.log_max / schema::PAGE_BYTES) as i64)?;
+    set(&connection, "wal_autocheckpoint", (options.log_max / schema::PAGE_BYTES).max(1) as i64)?;
     set(&connection, "journal_size_limit", options.log_max as i64)?;
     let synchronous = match options.durability {
         Durability::Commit => "NORMAL",

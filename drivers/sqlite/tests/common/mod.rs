@@ -15,16 +15,16 @@ use bytes::Bytes;
 
 /// The log of one author in one document: any part of it can be made again.
 #[derive(Clone, Debug)]
-pub struct Script {
-    pub document: DocumentId,
-    pub author: ReplicaId,
+pub(crate) struct Script {
+    pub(crate) document: DocumentId,
+    pub(crate) author: ReplicaId,
     /// Bytes of a body.
-    pub size: usize,
+    pub(crate) size: usize,
     head: Head,
 }
 
 impl Script {
-    pub fn new(name: &str, size: usize) -> Self {
+    pub(crate) fn new(name: &str, size: usize) -> Self {
         let author = ReplicaId([name.bytes().map(u64::from).sum::<u64>() as u8; 16]);
         Self { document: name.parse().unwrap(), author, size, head: Head::NONE }
     }
@@ -37,7 +37,7 @@ impl Script {
     }
 
     /// The next entries of the log.
-    pub fn entries(&mut self, count: u64) -> Vec<Entry> {
+    pub(crate) fn entries(&mut self, count: u64) -> Vec<Entry> {
         let mut next = || {
             let body = self.body(self.head.seq + 1);
             self.head = self.head.then(BodyHash::of(&body));
@@ -48,7 +48,7 @@ impl Script {
     }
 
     /// The next entries, with the cursor on their author's log that goes with them.
-    pub fn batch(&mut self, count: u64) -> Batch {
+    pub(crate) fn batch(&mut self, count: u64) -> Batch {
         let position = self.head.seq;
         let entries = self.entries(count);
         let cursor = Cursor { timeline: Timeline::new(5), position: position + count };
@@ -56,17 +56,17 @@ impl Script {
         Batch { document, position, entries, cursors, timeline: None, salvaged: None }
     }
 
-    pub fn write(&mut self, count: u64) -> Transaction {
+    pub(crate) fn write(&mut self, count: u64) -> Transaction {
         Transaction::Append(self.batch(count).into())
     }
 
-    pub fn request(&mut self, count: u64) -> Request {
+    pub(crate) fn request(&mut self, count: u64) -> Request {
         Request::Write(self.write(count))
     }
 
     /// Demands that a storage holds the beginning of this log, with its head and cursor, and tells how much of it.
     /// This script then goes on from there.
-    pub fn resume(&mut self, storage: &mut SqliteStorage) -> u64 {
+    pub(crate) fn resume(&mut self, storage: &mut SqliteStorage) -> u64 {
         let state = storage.document(&self.document).unwrap();
         self.head = Head::NONE;
         while self.head.seq < state.tail {
@@ -81,16 +81,16 @@ impl Script {
     }
 }
 
-pub fn open(directory: &Path) -> SqliteStorage {
+pub(crate) fn open(directory: &Path) -> SqliteStorage {
     SqliteStorage::open_directory(directory, &Options::default()).unwrap()
 }
 
-pub fn open_replica(directory: &Path, seed: u64) -> (SqliteStorage, Identity) {
+pub(crate) fn open_replica(directory: &Path, seed: u64) -> (SqliteStorage, Identity) {
     SqliteStorage::open_replica(directory, &Options::default(), &mut Rng::new(seed)).unwrap()
 }
 
 /// Why a directory can't be opened.
-pub fn refusal(directory: &Path) -> Error {
+pub(crate) fn refusal(directory: &Path) -> Error {
     match SqliteStorage::open_directory(directory, &Options::default()) {
         Ok(_) => panic!("{} was opened", directory.display()),
         Err(error) => error,
@@ -98,7 +98,7 @@ pub fn refusal(directory: &Path) -> Error {
 }
 
 /// Copies the files of a directory over those of another.
-pub fn copy_files(from: &Path, to: &Path) {
+pub(crate) fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -109,20 +109,20 @@ pub fn copy_files(from: &Path, to: &Path) {
 const DIRECTORY: &str = "ANTIPHON_TEST_DIRECTORY";
 
 /// In a child process: the directory that it is to work on. A test that is run by itself is no child.
-pub fn child_directory() -> Option<String> {
+pub(crate) fn child_directory() -> Option<String> {
     std::env::var(DIRECTORY).ok()
 }
 
 /// This test binary once more, in a process of its own, to run the test `name` on a directory. It tells how it goes by
 /// lines on stderr.
-pub fn child_command(name: &str, directory: &Path) -> Command {
+pub(crate) fn child_command(name: &str, directory: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     as_child(&mut command, name, directory);
     command
 }
 
 /// The same, started by a shell that runs `before` in the child's process.
-pub fn child_under_shell(before: &str, name: &str, directory: &Path) -> Command {
+pub(crate) fn child_under_shell(before: &str, name: &str, directory: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(std::env::current_exe().unwrap());
     as_child(&mut command, name, directory);
@@ -135,25 +135,25 @@ fn as_child(command: &mut Command, name: &str, directory: &Path) {
 }
 
 /// A child process that tells how it goes.
-pub struct Told {
-    pub child: Child,
+pub(crate) struct Told {
+    pub(crate) child: Child,
     lines: Lines<BufReader<ChildStderr>>,
 }
 
 impl Told {
-    pub fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, lines }
     }
 
     /// The rest of the next line that begins with `word`.
-    pub fn hear(&mut self, word: &str) -> Option<String> {
+    pub(crate) fn hear(&mut self, word: &str) -> Option<String> {
         self.lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.strip_prefix(word)?.trim().to_owned()))
     }
 
     /// Kills the process, and hears the last line that begins with `word`.
-    pub fn kill(mut self, word: &str) -> Option<String> {
+    pub(crate) fn kill(mut self, word: &str) -> Option<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let mut last = None;
