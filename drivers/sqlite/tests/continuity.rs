@@ -189,7 +189,9 @@ fn a_restored_backup_is_another_replica() {
             }
         }
         let names: &[_] = if everything { &[DATABASE_NAME, LOCK_NAME] } else { &[DATABASE_NAME] };
-        names.iter().for_each(|name| drop(fs::copy(backup.path().join(name), path.join(name)).unwrap()));
+        for name in names {
+            fs::copy(backup.path().join(name), path.join(name)).unwrap();
+        }
 
         let case = format!("all files: {everything}, in place: {in_place}, closed: {closed}");
         let (mut storage, identity) = open_replica(path, fresh_seed());
