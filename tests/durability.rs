@@ -468,3 +468,30 @@ fn a_cursor_is_durable_with_the_ops_that_it_stands_for() {
     }
     assert!(crashes > 20, "{crashes} crashes: there were steps to crash at");
 }
+
+#[test]
+fn a_reset_beyond_its_deadline_is_a_failure_and_is_tried_again() {
+    for succeeds in [true, false] {
+        let (mut world, nodes) = world(10, 2);
+        let (node, other) = (nodes[0], nodes[1]);
+        let path = world.join(node, other, Medium::reliable(MILLISECOND));
+        world.append(node, &doc(), "a");
+        world.run_for(SECOND);
+        world.stall_storage(node, true);
+        let link = world.link(path, node).expect("they are connected");
+        world.input(node, antiphon::replica::Input::Reset { document: doc(), link });
+        world.run_for(29 * SECOND);
+        assert!(!told(&world, node).contains(&Told::Failed));
+        world.run_for(5 * SECOND);
+        assert!(told(&world, node).contains(&Told::Failed), "somebody is told");
+        world.disk(node).fail_next(u64::from(!succeeds));
+        world.stall_storage(node, false);
+        world.append(node, &doc(), "b");
+        let mended = |world: &World| world.events(node).any(|event| matches!(event, Event::Mended { .. }));
+        assert!(world.run_until(60 * SECOND, mended), "and then it is done");
+        converge(&mut world, &nodes, &doc(), 60 * SECOND);
+        let mut bodies = bodies_on(world.disk(node), &doc());
+        bodies.sort();
+        assert_eq!(bodies, [b"a", b"b"]);
+    }
+}

@@ -268,6 +268,12 @@ impl Document {
         self.mending.is_resetting() || !self.pipeline.is_empty()
     }
 
+    /// The write that is under way, and until when it may be.
+    fn write_under_way(&self) -> Option<(Ticket, Instant)> {
+        let append = self.pipeline.writing.as_ref().map(|writing| (writing.ticket, writing.deadline));
+        append.or(self.mending.writing())
+    }
+
     pub(super) fn is_writing(&self) -> bool {
         self.pipeline.writing.is_some()
     }
@@ -640,6 +646,9 @@ impl Replica {
         if matches!(state.state, State::Failed) {
             return;
         }
+        if let Some((ticket, _)) = state.write_under_way() {
+            self.asked.take(ticket);
+        }
         let pipeline = core::mem::take(&mut state.pipeline);
         let in_doubt = state.in_doubt.get_or_insert_default();
         let writing = pipeline.writing.as_ref().map(|writing| (&writing.batch.entries, &writing.salvage));
@@ -647,9 +656,6 @@ impl Replica {
             let appended =
                 (0..).zip(entries).filter(|(index, entry)| entry.origin.is_none() && !salvage.contains(index));
             in_doubt.extend(appended.filter_map(|(_, entry)| Some((entry.op.id, entry.op.body.bytes()?.clone()))));
-        }
-        if let Some(writing) = pipeline.writing {
-            self.asked.take(writing.ticket);
         }
         if let Some(log) = state.log() {
             state.known_tail = state.known_tail.max(log.tail());
@@ -673,7 +679,7 @@ impl Replica {
 
     // ---------------------------------------------------------------------------------------- alarms
 
-    fn set_document_alarm(&mut self, document: &DocumentId, at: Instant) {
+    pub(super) fn set_document_alarm(&mut self, document: &DocumentId, at: Instant) {
         let Some(state) = self.documents.get_mut(document) else { return };
         if !state.wakes_after(at) {
             return; // it will look again then
@@ -687,15 +693,12 @@ impl Replica {
     pub(super) fn on_document_alarm(&mut self, document: &DocumentId) {
         let Some(state) = self.documents.get_mut(document) else { return };
         state.alarm = None;
-        match (&state.state, &state.pipeline.writing) {
+        match (&state.state, state.write_under_way()) {
             (State::Failed, _) => self.reload(document),
-            (_, Some(writing)) if writing.deadline <= self.now => {
+            (_, Some((_, deadline))) if deadline <= self.now => {
                 self.fail(document, String::from("a write took longer than its deadline"));
             }
-            (_, Some(writing)) => {
-                let deadline = writing.deadline;
-                self.set_document_alarm(document, deadline);
-            }
+            (_, Some((_, deadline))) => self.set_document_alarm(document, deadline),
             (State::Ready(_), None) if state.is_idle() => self.forget(document),
             (State::Ready(_), None) => self.rest(document),
             _ => {}

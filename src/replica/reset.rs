@@ -10,12 +10,13 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Asked, Authority, Event, LinkId, Misuse, Replica, Salvage};
+use super::{Asked, Authority, Event, LinkId, Misuse, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::Head;
 use crate::op::{DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
 use crate::storage::{Request, Transaction};
+use crate::time::Instant;
 use crate::timeline::TimelineRecord;
 
 /// How far a document is in being rebuilt.
@@ -36,7 +37,7 @@ enum Stage {
     /// A reset waits for the write that is under way.
     Wanted,
     /// The reset is being written, with this timeline.
-    Resetting(Timeline),
+    Resetting { timeline: Timeline, ticket: Ticket, deadline: Instant },
     /// The document takes everything from the authority.
     Refetching,
     /// Both are in step: what was put aside is gone through.
@@ -49,10 +50,10 @@ impl Mending {
         self.aside = aside.map(Box::new);
         self.stage = match self.stage {
             Stage::Wanted => Stage::Wanted,
-            Stage::Resetting(timeline) if timelines.iter().any(|record| record.timeline == timeline) => {
+            Stage::Resetting { timeline, .. } if timelines.iter().any(|record| record.timeline == timeline) => {
                 Stage::Refetching
             }
-            Stage::Resetting(_) => Stage::Wanted, // it failed, and was not done
+            Stage::Resetting { .. } => Stage::Wanted, // it failed, and was not done
             Stage::Whole if aside.is_none() => Stage::Whole,
             Stage::Whole | Stage::Refetching | Stage::Salvaging => Stage::Refetching,
         };
@@ -60,11 +61,19 @@ impl Mending {
 
     /// Whether appends may go into the log now.
     pub(super) fn takes_appends(&self) -> bool {
-        !matches!(self.stage, Stage::Wanted | Stage::Resetting(_))
+        !matches!(self.stage, Stage::Wanted | Stage::Resetting { .. })
     }
 
     pub(super) fn is_resetting(&self) -> bool {
         !self.takes_appends()
+    }
+
+    /// The write of a reset that is under way, and how long it may take.
+    pub(super) fn writing(&self) -> Option<(Ticket, Instant)> {
+        match self.stage {
+            Stage::Resetting { ticket, deadline, .. } => Some((ticket, deadline)),
+            _ => None,
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -80,7 +89,7 @@ impl Mending {
     pub(super) fn admits(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
         match self.stage {
             Stage::Whole | Stage::Salvaging => true,
-            Stage::Wanted | Stage::Resetting(_) => false,
+            Stage::Wanted | Stage::Resetting { .. } => false,
             Stage::Refetching => self.is_source(peer, upstream, authority),
         }
     }
@@ -134,12 +143,17 @@ impl Replica {
     pub(super) fn reset_when_quiet(&mut self, document: &DocumentId, timeline: Timeline) {
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.mending.stage == Stage::Wanted && state.log().is_some() && !state.is_writing() {
-            state.mending.stage = Stage::Resetting(timeline);
-            let timeline = TimelineRecord { open, timeline, begins: 0 };
-            let request = Request::Write(Transaction::Reset { document: document.clone(), timeline });
-            self.request(Asked::Reset(document.clone()), request);
+        if state.mending.stage != Stage::Wanted || state.log().is_none() || state.is_writing() {
+            return;
         }
+        let record = TimelineRecord { open, timeline, begins: 0 };
+        let request = Request::Write(Transaction::Reset { document: document.clone(), timeline: record });
+        let ticket = self.request(Asked::Reset(document.clone()), request);
+        let deadline = self.now + self.config.write_deadline;
+        if let Some(state) = self.documents.get_mut(document) {
+            state.mending.stage = Stage::Resetting { timeline, ticket, deadline };
+        }
+        self.set_document_alarm(document, deadline);
     }
 
     pub(super) fn reset_done(&mut self, document: &DocumentId) {
