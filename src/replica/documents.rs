@@ -445,8 +445,7 @@ impl Replica {
         } else if wanted {
             self.event(opened);
         }
-        let timeline = self.draw_timeline();
-        self.reset_when_quiet(document, timeline);
+        self.reset_when_quiet(document);
         self.append_waiting(document);
         self.attach_waiting(document);
         self.idle_check(document);
@@ -541,7 +540,6 @@ impl Replica {
 
     /// A batch is durable: shows it to every session and to the app.
     pub(super) fn written(&mut self, document: DocumentId) {
-        let timeline = self.draw_timeline();
         let is_own = |author| self.identity.is_own(author);
         let Some(state) = self.documents.get_mut(&document) else { return };
         let Some(writing) = state.pipeline.writing.take() else { return };
@@ -581,14 +579,14 @@ impl Replica {
         if let Some(place) = salvaged {
             self.salvaged(&document, place);
         }
-        self.go_on(&document, timeline);
+        self.go_on(&document);
     }
 
     /// Goes on after a write: with a reset that waited for it, with what has gathered meanwhile, or with being idle.
-    fn go_on(&mut self, document: &DocumentId, timeline: Timeline) {
+    fn go_on(&mut self, document: &DocumentId) {
         let Some(state) = self.documents.get(document) else { return };
         if state.mending.is_resetting() {
-            self.reset_when_quiet(document, timeline);
+            self.reset_when_quiet(document);
         } else if !state.pipeline.is_empty() {
             self.write(document);
         } else if state.is_idle() {

@@ -131,8 +131,7 @@ impl Replica {
         if let Some(state) = self.documents.get_mut(document) {
             state.withdraw(self.identity.replica);
         }
-        let timeline = self.draw_timeline();
-        self.reset_when_quiet(document, timeline);
+        self.reset_when_quiet(document);
     }
 
     pub(super) fn draw_timeline(&mut self) -> Timeline {
@@ -140,12 +139,13 @@ impl Replica {
     }
 
     /// Starts a reset that is wanted, once the document is loaded and no write is under way.
-    pub(super) fn reset_when_quiet(&mut self, document: &DocumentId, timeline: Timeline) {
+    pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.mending.stage != Stage::Wanted || state.log().is_none() || state.is_writing() {
             return;
         }
+        let timeline = self.draw_timeline();
         let record = TimelineRecord { open, timeline, begins: 0 };
         let request = Request::Write(Transaction::Reset { document: document.clone(), timeline: record });
         let ticket = self.request(Asked::Reset(document.clone()), request);
