@@ -138,6 +138,28 @@ fn a_flipped_bit_is_noticed_or_harmless() {
     assert!(noticed.when_opened > 20 && noticed.when_read > 100, "{noticed:?}");
 }
 
+/// A document that is gone from the list looks like one that never was, and a replica without its identity like a new
+/// one: that is noticed before anything is read.
+#[test]
+fn a_row_that_is_gone_from_a_list_is_missed() {
+    let directory = full();
+    let file = directory.path().join(DATABASE_NAME);
+    let written = fs::read(&file).unwrap();
+    for table in ["document", "sqlite_autoindex_document_1", "replica"] {
+        let raw = Connection::open(&file).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        let page: i64 = raw.query_row(root, [table], |row| row.get(0)).unwrap();
+        drop(raw);
+        let mut bytes = written.clone();
+        let count = (page as usize - 1) * 4096 + 4; // of the rows in the page; all of it, as there are few
+        assert!(bytes[count] > 0, "{table}");
+        bytes[count] -= 1;
+        fs::write(&file, bytes).unwrap();
+        let error = refusal(directory.path());
+        assert!(matches!(error, Error::Damaged { .. }), "{table}: {error}");
+    }
+}
+
 #[test]
 fn a_file_that_is_cut_off_is_noticed() {
     let directory = full();
