@@ -2,6 +2,10 @@
 
 #![allow(dead_code, unreachable_pub)] // each topic is a crate of its own and uses some of it
 
+pub mod crafted;
+pub mod rig;
+pub mod victim;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,8 +200,6 @@ pub fn run_pair(pair: &mut Pair<Session>, hosts: &mut [Host; 2], now: Instant, e
         }
     }
 }
-
-pub mod rig;
 
 /// The entries of a document in the order of its log, as a disk holds them.
 pub fn entries_on(disk: &Disk, document: &DocumentId) -> Vec<Entry> {
