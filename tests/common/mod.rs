@@ -3,7 +3,9 @@
 #![allow(dead_code, unreachable_pub)] // each topic is a crate of its own and uses some of it
 
 pub mod crafted;
+pub mod restored;
 pub mod rig;
+pub mod sessions;
 pub mod victim;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -42,6 +42,8 @@ pub struct End {
     pub answers: Option<Answers>,
     /// What the host answers when it is asked.
     pub decides: Decides,
+    /// Questions that are left to the test instead, if it wants them.
+    pub questions: Option<Vec<(Ticket, Question)>>,
     /// Cost of the entries of the largest read that was answered.
     pub read_cost_max: u64,
     storage: MemoryStorage,
@@ -61,6 +63,13 @@ pub struct Wire {
     pub trace: Option<Vec<Traced>>,
     pub loses: Option<Loses>,
     pub up: bool,
+}
+
+impl Wire {
+    fn between(ends: [usize; 2]) -> Self {
+        let (queues, paused, capacity) = (Default::default(), [false; 2], [None; 2]);
+        Self { ends, queues, paused, capacity, trace: None, loses: None, up: true }
+    }
 }
 
 /// A frame that a side has sent, or that has come from it to the other side.
@@ -90,6 +99,7 @@ impl Rig {
             stalled: BTreeSet::new(),
             answers: None,
             decides: Box::new(|_| Ok(Access::Write)),
+            questions: None,
             read_cost_max: 0,
             storage,
             requests: VecDeque::new(),
@@ -99,15 +109,7 @@ impl Rig {
 
     /// Joins two replicas; neither has heard of the other until something moves.
     pub fn join(&mut self, first: usize, second: usize, transport: Transport) -> usize {
-        self.wires.push(Wire {
-            ends: [first, second],
-            queues: Default::default(),
-            paused: [false; 2],
-            capacity: [None; 2],
-            trace: None,
-            loses: None,
-            up: true,
-        });
+        self.wires.push(Wire::between([first, second]));
         let link = LinkId(self.wires.len() as u64 - 1);
         for end in [first, second] {
             self.input(end, Input::Connected { link, transport, token: None, upstream: false });
@@ -118,15 +120,7 @@ impl Rig {
     /// A wire whose far end is the test itself: what the replica sends waits in the queue, and [`feed`](Self::feed)
     /// is what comes back.
     pub fn stranger(&mut self, end: usize, transport: Transport) -> usize {
-        self.wires.push(Wire {
-            ends: [end, usize::MAX],
-            queues: Default::default(),
-            paused: [true; 2],
-            capacity: [None; 2],
-            trace: None,
-            loses: None,
-            up: true,
-        });
+        self.wires.push(Wire { paused: [true; 2], ..Wire::between([end, usize::MAX]) });
         let link = LinkId(self.wires.len() as u64 - 1);
         self.input(end, Input::Connected { link, transport, token: None, upstream: false });
         self.wires.len() - 1
@@ -186,8 +180,12 @@ impl Rig {
                 Output::Storage { ticket, request } => self.ends[end].requests.push_back((ticket, request)),
                 Output::Ask { ticket, question } => {
                     let state = &mut self.ends[end];
-                    let answer = (state.decides)(&question);
-                    state.replica.handle(self.now, Input::Answer { ticket, answer }).expect("it was asked");
+                    if let Some(questions) = &mut state.questions {
+                        questions.push((ticket, question));
+                    } else {
+                        let answer = (state.decides)(&question);
+                        state.replica.handle(self.now, Input::Answer { ticket, answer }).expect("it was asked");
+                    }
                 }
                 Output::Event(event) => self.ends[end].events.push(event),
             }
