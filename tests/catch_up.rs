@@ -6,6 +6,7 @@ mod common;
 use antiphon::op::DocumentId;
 use antiphon::replica::{self, Config, Event, Options};
 use antiphon::storage::Continuity;
+use antiphon::timeline::TIMELINES_MAX;
 use antiphon::wire::Message;
 use antiphon_sim::World;
 use antiphon_sim::world::{Crash, Medium, NodeId, PathId};
@@ -109,19 +110,24 @@ fn after_a_restart_the_cursor_on_the_timeline_before_counts() {
     }
 }
 
+/// What both ends send to meet again, after one of them was restarted `times` times with an append before each.
+fn after_restarts(medium: Medium, ops: usize, times: usize) -> [Traffic; 2] {
+    let (mut world, nodes, path) = in_step(medium, ops);
+    world.cut(path, true);
+    for time in 0..times {
+        world.append(nodes[0], &doc(), format!("open {time}"));
+        restart(&mut world, nodes[0]);
+    }
+    let since = world.transcript().len();
+    world.mend(path);
+    converge(&mut world, &nodes, &doc(), SECOND);
+    both(&world, since, &nodes, path, medium)
+}
+
 #[test]
 fn after_several_restarts_the_sender_says_where_the_timeline_of_the_cursor_ended() {
     for medium in media() {
-        let (mut world, nodes, path) = in_step(medium, 300);
-        world.cut(path, true);
-        for time in 0..5 {
-            world.append(nodes[0], &doc(), format!("open {time}"));
-            restart(&mut world, nodes[0]);
-        }
-        let since = world.transcript().len();
-        world.mend(path);
-        converge(&mut world, &nodes, &doc(), SECOND);
-        let [sender, receiver] = both(&world, since, &nodes, path, medium);
+        let [sender, receiver] = after_restarts(medium, 300, 5);
         assert_eq!((sender.ops, receiver.ops), (5, 0));
         let said = sender.messages.iter().find_map(|message| match message {
             Message::Resume(resume) => Some(resume.from),
@@ -135,17 +141,8 @@ fn after_several_restarts_the_sender_says_where_the_timeline_of_the_cursor_ended
 #[test]
 fn a_timeline_that_is_no_longer_remembered_means_heads() {
     for medium in media() {
-        let (mut world, nodes, path) = in_step(medium, 100);
-        world.cut(path, true);
-        for time in 0..antiphon::timeline::TIMELINES_MAX + 2 {
-            world.append(nodes[0], &doc(), format!("open {time}"));
-            restart(&mut world, nodes[0]);
-        }
-        let since = world.transcript().len();
-        world.mend(path);
-        converge(&mut world, &nodes, &doc(), SECOND);
-        let [sender, receiver] = both(&world, since, &nodes, path, medium);
-        assert_eq!((sender.ops, receiver.ops), (antiphon::timeline::TIMELINES_MAX + 2, 0));
+        let [sender, receiver] = after_restarts(medium, 100, TIMELINES_MAX + 2);
+        assert_eq!((sender.ops, receiver.ops), (TIMELINES_MAX + 2, 0));
         let asks = sender
             .messages
             .iter()

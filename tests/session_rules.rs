@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon::codes::Code;
+use antiphon::heads::{Head, Heads};
 use antiphon::log::Log;
 use antiphon::op::{Body, Cursor, Op, OpId, ReplicaId, Timeline};
 use antiphon::session::{Config, Event, Input, Local, Opening, Output, Session, Transport};
@@ -120,7 +121,7 @@ fn their_open(tail: u64, digest: u64, thorough: bool, cursor: Option<Cursor>) ->
         tail,
         digest,
         cursor: cursor.map(Into::into),
-        own: antiphon::heads::Head::NONE.into(),
+        own: Head::NONE.into(),
         acks: 0,
     })
 }
@@ -129,24 +130,35 @@ fn body(len: usize) -> Body {
     Body::Bytes(vec![5; len].into())
 }
 
+const OTHER: ReplicaId = ReplicaId([9; 16]);
+
+/// A log of two ops, of which the peer of [`compared`] lacks the first and has the second.
+fn half_known() -> Log {
+    let mut log = Log::new(opens(1));
+    log.append(ReplicaId([1; 16]), body(1));
+    log.take(Op { id: OpId { author: OTHER, seq: 1 }, body: body(1) }, None);
+    log
+}
+
+/// A live session that has compared a log with the heads of its peer, who has one op, and has not said where it starts.
+fn compared(log: &Log) -> Session {
+    let (mut session, _) = live(config(false));
+    session.handle(NOW, opening(log, None, true)).unwrap();
+    give(&mut session, None, their_open(1, 99, true, None));
+    let heads: Heads = [(OTHER, Head::NONE.then(body(1).hash()))].into_iter().collect();
+    let part = pack_heads(heads.iter(), 1000).0;
+    give(&mut session, None, Message::Heads(HeadsPart { document: 7, offset: 0, last: true, heads: part }));
+    session.handle(NOW, Input::Compared { number: 0, comparison: log.compare(&heads).unwrap() }).unwrap();
+    session
+}
+
 #[test]
 fn a_skip_goes_before_a_large_op_though_the_peers_start_is_unknown() {
     let (tx, rx) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let (mut session, _) = live(config(false));
-        let other = ReplicaId([9; 16]);
-        let mut log = Log::new(opens(1));
-        log.append(ReplicaId([1; 16]), body(1)); // the peer lacks it
-        log.take(Op { id: OpId { author: other, seq: 1 }, body: body(1) }, None); // the peer has it
+        let mut log = half_known();
         log.append(ReplicaId([1; 16]), body(100_000)); // the peer lacks it, in parts
-        session.handle(NOW, opening(&log, None, true)).unwrap();
-        give(&mut session, None, their_open(1, 99, true, None));
-        let head = antiphon::heads::Head::NONE.then(body(1).hash());
-        let heads: antiphon::heads::Heads = [(other, head)].into_iter().collect();
-        let part = antiphon::wire::control::pack_heads(heads.iter(), 1000).0;
-        give(&mut session, None, Message::Heads(HeadsPart { document: 7, offset: 0, last: true, heads: part }));
-        let comparison = log.compare(&heads).unwrap();
-        session.handle(NOW, Input::Compared { number: 0, comparison }).unwrap();
+        let mut session = compared(&log);
         // The host answers each Load with one entry, as it may.
         for _ in 0..10 {
             let outputs = drain(&mut session);
@@ -359,18 +371,8 @@ fn an_empty_peer_is_not_sent_ops_from_above_a_horizon() {
 
 #[test]
 fn a_skip_that_waits_for_the_peers_start_is_told_then() {
-    let (mut session, _) = live(config(false));
-    let other = ReplicaId([9; 16]);
-    let mut log = Log::new(opens(1));
-    log.append(ReplicaId([1; 16]), body(1)); // the peer lacks it
-    log.take(Op { id: OpId { author: other, seq: 1 }, body: body(1) }, None); // the peer has it
-    session.handle(NOW, opening(&log, None, true)).unwrap();
-    give(&mut session, None, their_open(1, 99, true, None));
-    let head = antiphon::heads::Head::NONE.then(body(1).hash());
-    let heads: antiphon::heads::Heads = [(other, head)].into_iter().collect();
-    let part = antiphon::wire::control::pack_heads(heads.iter(), 1000).0;
-    give(&mut session, None, Message::Heads(HeadsPart { document: 7, offset: 0, last: true, heads: part }));
-    session.handle(NOW, Input::Compared { number: 0, comparison: log.compare(&heads).unwrap() }).unwrap();
+    let mut log = half_known();
+    let mut session = compared(&log);
     let mut outputs = drain(&mut session);
     for position in 0..2 {
         assert!(
