@@ -148,6 +148,11 @@ impl Shared {
     pub(crate) fn turn<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
         let mut engine = self.lock();
         let result = act(&mut engine);
+        self.settle(engine);
+        result
+    }
+
+    fn settle(&self, mut engine: MutexGuard<'_, Engine>) {
         engine.pump(&self.replies);
         let wakers = mem::take(&mut engine.wakers);
         let stirred = mem::take(&mut engine.stirred);
@@ -162,7 +167,6 @@ impl Shared {
         if stirred {
             self.changed.notify(usize::MAX);
         }
-        result
     }
 
     /// An input of the app's.
@@ -248,10 +252,11 @@ impl Shared {
         frames: &mut Vec<Bytes>,
         context: &Context<'_>,
     ) -> Poll<bool> {
-        if written > 0 {
-            self.turn(|engine| engine.written(link, written));
-        }
         let mut engine = self.lock();
+        if written > 0 && engine.written(link, written) {
+            self.settle(engine);
+            engine = self.lock();
+        }
         let Some(state) = engine.links.get_mut(&link) else { return Poll::Ready(false) };
         if !state.outbox.is_empty() {
             mem::swap(&mut state.outbox, frames);
@@ -352,19 +357,22 @@ impl Engine {
         self.stir();
     }
 
-    fn written(&mut self, link: LinkId, bytes: u64) {
+    /// The transport has taken this much. Says whether anything comes of it: mostly nothing does.
+    fn written(&mut self, link: LinkId, bytes: u64) -> bool {
         let max = self.outbox_bytes;
-        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(state) = self.links.get_mut(&link) else { return false };
         state.queued -= bytes;
-        if state.queued <= max {
-            self.wakers.extend(state.receiver.take());
-        }
+        let receiver = if state.queued <= max { state.receiver.take() } else { None };
+        let wakes = receiver.is_some();
+        self.wakers.extend(receiver);
         // The replica knows what it has sent: it is told only when it might run short.
         let room = max.saturating_sub(state.queued);
-        if state.room < max / 2 && state.room < room {
+        let short = state.room < max / 2 && state.room < room;
+        if short {
             state.room = room;
             self.tell(Input::Writable { link, bytes: room });
         }
+        short || wakes
     }
 
     fn over(&mut self, link: LinkId, ending: Option<Ending>, error: Option<String>) {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use antiphon::retry::Backoff;
@@ -172,12 +172,13 @@ impl Listener {
 
     /// Lets connections into a node, until the node shuts down. Spawn it beside the node's driver.
     pub async fn serve(self, node: Node) {
-        let executor = Executor::new();
-        let accept = executor.run(self.accept(&executor, &node));
-        or(accept, node.closing()).await;
+        let executor = Arc::new(Executor::new());
+        // A task of its own, so that the socket is looked at when somebody comes, and not whenever this future is.
+        let accepting = executor.spawn(self.accept(Arc::downgrade(&executor), node.clone()));
+        executor.run(or(accepting, node.closing())).await;
     }
 
-    async fn accept<'a>(&'a self, executor: &Executor<'a>, node: &'a Node) {
+    async fn accept(self, executor: Weak<Executor<'static>>, node: Node) {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         let mut chance = Rng::new(self.address.port().into());
         loop {
@@ -185,20 +186,21 @@ impl Listener {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     backoff.reset();
-                    executor.spawn(self.let_in(stream, peer, node, permit)).detach();
+                    let Some(executor) = executor.upgrade() else { return };
+                    executor.spawn(let_in(self.server.clone(), stream, peer, node.clone(), permit)).detach();
                 }
                 // Out of file descriptors, say: others may be closed meanwhile.
                 Err(_) => _ = Timer::after(backoff.fail(&mut chance)).await,
             }
         }
     }
+}
 
-    async fn let_in(&self, stream: Async<TcpStream>, peer: SocketAddr, node: &Node, permit: Permit) {
-        // Frames are batches already: nothing is gained by waiting for more.
-        let _ = stream.get_ref().set_nodelay(true);
-        if let Ok((socket, options)) = self.server.handshake(stream, Some(peer)).await {
-            let _ = node.accept(socket, options); // it is shutting down
-        }
-        drop(permit);
+async fn let_in(server: Server, stream: Async<TcpStream>, peer: SocketAddr, node: Node, permit: Permit) {
+    // Frames are batches already: nothing is gained by waiting for more.
+    let _ = stream.get_ref().set_nodelay(true);
+    if let Ok((socket, options)) = server.handshake(stream, Some(peer)).await {
+        let _ = node.accept(socket, options); // it is shutting down
     }
+    drop(permit);
 }
