@@ -20,8 +20,8 @@ pub struct Config {
     pub outbox_bytes_max: u64,
     /// How long a transport may take nothing at all before its link is cut. Default 30 s.
     pub write_deadline: Duration,
-    /// How long a link that is over may take to send what it still has, and as long again to see the peer close. Default
-    /// 5 s.
+    /// How long a link that is over may take over a frame that it still has to send, and as long again to see the peer
+    /// close. Default 5 s.
     pub close_deadline: Duration,
     /// How long a shutdown waits for the storage. Default 30 s.
     pub drain_deadline: Duration,

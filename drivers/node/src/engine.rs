@@ -74,12 +74,18 @@ pub(crate) struct Engine {
     stirred: bool,
 }
 
+/// What a frame that waits takes in memory: small ones are mostly what is around them.
+pub(crate) fn cost(frame: &Bytes) -> u64 {
+    const AROUND: u64 = 64;
+    frame.len() as u64 + AROUND
+}
+
 /// A link as its transport's tasks see it.
 #[derive(Debug)]
 struct LinkState {
     /// Frames for the sending half.
     outbox: Vec<Bytes>,
-    /// Bytes of them, and of those that the transport has not yet taken.
+    /// What they, and those that the transport has not yet taken, [cost](cost).
     queued: u64,
     /// What the replica believes that the transport takes.
     room: u64,
@@ -243,7 +249,7 @@ impl Shared {
         })
     }
 
-    /// The sending half has brought `written` bytes on their way and wants more frames: true if there are some, false if
+    /// The sending half has brought frames of this cost on their way and wants more: true if there are some, false if
     /// there will be none any more.
     pub(crate) fn poll_frames(
         &self,
@@ -266,6 +272,18 @@ impl Shared {
         } else {
             state.sender = Some(context.waker().clone());
             Poll::Pending
+        }
+    }
+
+    /// The sending half is held up, and wants to know when what it sends is the last.
+    pub(crate) fn poll_over(&self, link: LinkId, context: &Context<'_>) -> Poll<()> {
+        let mut engine = self.lock();
+        match engine.links.get_mut(&link).filter(|state| state.over.is_none()) {
+            None => Poll::Ready(()),
+            Some(state) => {
+                state.sender = Some(context.waker().clone());
+                Poll::Pending
+            }
         }
     }
 
@@ -358,10 +376,10 @@ impl Engine {
     }
 
     /// The transport has taken this much. Says whether anything comes of it: mostly nothing does.
-    fn written(&mut self, link: LinkId, bytes: u64) -> bool {
+    fn written(&mut self, link: LinkId, cost: u64) -> bool {
         let max = self.outbox_bytes;
         let Some(state) = self.links.get_mut(&link) else { return false };
-        state.queued -= bytes;
+        state.queued -= cost;
         let receiver = if state.queued <= max { state.receiver.take() } else { None };
         let wakes = receiver.is_some();
         self.wakers.extend(receiver);
@@ -391,7 +409,7 @@ impl Engine {
                 Output::Transmit { link, frame } => {
                     let Some(state) = self.links.get_mut(&link) else { continue };
                     let bytes = frame.len() as u64;
-                    state.queued += bytes;
+                    state.queued += cost(&frame);
                     state.room = state.room.saturating_sub(bytes);
                     state.outbox.push(frame);
                     self.wakers.extend(state.sender.take());

@@ -11,7 +11,7 @@ use async_io::Timer;
 use futures_lite::future::{or, yield_now};
 
 use crate::config::{LinkOptions, RedialPolicy};
-use crate::engine::{Over, Shared};
+use crate::engine::{Over, Shared, cost};
 use crate::error::LinkEnd;
 use crate::progress::{LinkState, Progress};
 use crate::transport::{ConnectError, Connector, FrameReceiver, FrameSender, Transport};
@@ -28,6 +28,16 @@ async fn within<T>(limit: Duration, future: impl Future<Output = io::Result<T>>)
         Err(io::ErrorKind::TimedOut.into())
     })
     .await
+}
+
+/// The same of something that the transport is to take; once the link is over it has less time.
+async fn patiently<T>(shared: &Shared, link: LinkId, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let last = async {
+        poll_fn(|context| shared.poll_over(link, context)).await;
+        Timer::after(shared.config.close_deadline).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    within(shared.config.write_deadline, or(future, last)).await
 }
 
 /// Carries the frames of a link until it is over, and says how that came about.
@@ -57,7 +67,6 @@ fn said(error: &io::Error) -> String {
 }
 
 async fn send(shared: &Shared, link: LinkId, sender: &mut impl FrameSender) -> io::Result<()> {
-    let deadline = shared.config.write_deadline;
     let (mut frames, mut written) = (Vec::new(), 0);
     loop {
         let mut waited = false;
@@ -73,10 +82,10 @@ async fn send(shared: &Shared, link: LinkId, sender: &mut impl FrameSender) -> i
             yield_now().await; // a peer that takes everything at once must not keep the others waiting
         }
         for frame in frames.drain(..) {
-            written += frame.len() as u64;
-            within(deadline, sender.send(frame)).await?;
+            written += cost(&frame);
+            patiently(shared, link, sender.send(frame)).await?;
         }
-        within(deadline, sender.flush()).await?;
+        patiently(shared, link, sender.flush()).await?;
         if frames.capacity() > FRAMES_KEPT {
             frames = Vec::new();
         }

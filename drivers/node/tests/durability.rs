@@ -1,0 +1,137 @@
+//! Nothing is acknowledged that is not durable, and what fails is told.
+
+mod common;
+
+use std::time::Duration;
+
+use antiphon::replica::{self, Event, Misuse};
+use antiphon::storage::{Continuity, Storage};
+use antiphon_memory::Disk;
+use antiphon_node::{Config, Error, Node, Notice};
+use common::*;
+use futures_lite::future::{block_on, poll_once};
+
+#[test]
+fn while_the_storage_stalls_nothing_is_acknowledged() {
+    let (storage, gate) = Gated::new();
+    let (server, writer) = (Running::start(storage, Config::default()), memory());
+    let document = open(&writer.node);
+    let link = connect(&writer.node, &server.node);
+    append(&writer.node, "before");
+    wait(link.acknowledged(&document)).expect("the server writes it");
+
+    gate.close();
+    append(&writer.node, "while it stalls");
+    wait(writer.node.written(&document)).expect("it is durable here");
+    // The server has it, and goes on with everything else: a document that need not be written is opened.
+    let other = "other".parse().expect("a good name");
+    let taken = || server.node.inspect(|replica| replica.memory_cost());
+    while taken() < 2 * 32 {
+        std::thread::yield_now();
+    }
+    server.node.open_document(&other, replica::Options::default()).expect("the node runs");
+    let mut acknowledged = Box::pin(link.acknowledged(&document));
+    assert_eq!(block_on(poll_once(&mut acknowledged)), None);
+    assert_eq!(server.node.document(&document).map(|(_, tail)| tail), Some(1));
+
+    gate.open();
+    wait(acknowledged).expect("now it is durable");
+    assert_eq!(server.stop().inner.document(&document).expect("it can be read").tail, 2);
+}
+
+#[test]
+fn requests_that_gather_are_carried_out_together() {
+    let (storage, gate) = Gated::new();
+    let running = Running::start(storage, Config::default());
+    let documents: Vec<_> = (0..20).map(|number| format!("document {number}").parse().expect("a good name")).collect();
+    for document in &documents {
+        running.node.open_document(document, replica::Options::default()).expect("the node runs");
+        wait(running.node.append(document, vec!["first".into()])).expect("it is open");
+        wait(running.node.written(document)).expect("it is written");
+    }
+    gate.close();
+    for document in &documents {
+        wait(running.node.append(document, vec!["second".into()])).expect("it is open");
+    }
+    gate.open();
+    documents.iter().for_each(|document| wait(running.node.written(document)).expect("it is written"));
+    assert!(gate.largest() >= 19, "one write began, and the others were carried out together");
+    running.stop();
+}
+
+#[test]
+fn appends_wait_where_the_storage_is_behind() {
+    let (storage, gate) = Gated::new();
+    let limits = replica::Config { waiting_max: 1000, ..replica::Config::default() };
+    let running = Running::start(storage, Config { replica: limits, ..Config::default() });
+    let document = open(&running.node);
+    append(&running.node, "first");
+    wait(running.node.written(&document)).expect("it is written");
+    gate.close();
+    let full = (0..1000).find_map(|_| running.node.try_append(&document, vec![vec![0; 100].into()]).err());
+    assert_eq!(full, Some(Error::Misuse(Misuse::Full(document.clone()))));
+    let mut patient = Box::pin(running.node.append(&document, vec!["last".into()]));
+    assert_eq!(block_on(poll_once(&mut patient)), None);
+    gate.open();
+    wait(patient).expect("there is room again");
+    wait(running.node.written(&document)).expect("it is written");
+    running.stop();
+}
+
+#[test]
+fn a_storage_that_fails_is_told_and_what_it_did_not_keep() {
+    let disk = Disk::new();
+    let storage = disk.open().expect("nobody else uses it");
+    let soon = replica::Config { retry: (Duration::from_millis(5), PATIENCE), ..replica::Config::default() };
+    let running = Running::start(storage, Config { replica: soon, ..Config::default() });
+    let document = open(&running.node);
+    append(&running.node, "kept");
+    wait(running.node.written(&document)).expect("it is written");
+    let mut events = running.node.subscribe();
+
+    disk.fail_always(true);
+    append(&running.node, "lost");
+    let failed = wait(running.node.written(&document)).expect_err("the disk fails");
+    let lost = match failed {
+        // It was read again already; reading does not fail on this disk.
+        Error::Lost { .. } => failed,
+        Error::Storage { .. } => loop {
+            match wait(running.node.written(&document)) {
+                Err(Error::Storage { .. }) => {
+                    while !matches!(wait(events.next()), Some(Notice::Event(Event::Recovered { .. }))) {}
+                }
+                outcome => break outcome.expect_err("something was lost"),
+            }
+        },
+        other => panic!("{other}"),
+    };
+    assert_eq!(lost, Error::Lost { document: document.clone(), appends: 1 });
+    assert_eq!(wait(running.node.written(&document)), Ok(()), "it is told once");
+
+    disk.fail_always(false);
+    append(&running.node, "lost, and appended again");
+    wait(running.node.written(&document)).expect("the disk works again");
+    assert_eq!(running.stop().document(&document).expect("it can be read").tail, 2);
+}
+
+#[test]
+fn who_waits_is_told_when_the_driver_is_dropped() {
+    let (storage, gate) = Gated::new();
+    let disk = storage.inner.disk().clone();
+    let opened = block_on(Node::open(storage, Continuity::Proven, Config::default()));
+    let (node, mut driver) = opened.expect("the storage opens");
+    let document = open(&node);
+    gate.close();
+    append(&node, "on its way");
+    assert!(block_on(poll_once(&mut driver)).is_none());
+    let mut written = Box::pin(node.written(&document));
+    assert_eq!(block_on(poll_once(&mut written)), None);
+    drop(driver);
+    assert_eq!(wait(written), Err(Error::Stopped));
+    assert_eq!(node.try_append(&document, vec!["late".into()]), Err(Error::Stopped));
+    assert_eq!(wait(node.shutdown(None)), Err(Error::Stopped));
+    gate.open();
+    while disk.is_held() {
+        std::thread::yield_now(); // its thread closes it
+    }
+}
