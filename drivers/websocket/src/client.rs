@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon_node::{ConnectError, Connector};
-use async_io::{Async, Timer};
+use async_io::Timer;
 use async_tungstenite::client_async_with_config;
 use async_tungstenite::tungstenite;
 use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -18,7 +17,7 @@ use futures_rustls::rustls::{self, ClientConfig};
 
 use crate::roots::Roots;
 use crate::socket::{Socket, SocketConfig};
-use crate::stream::Stream;
+use crate::stream::{Stream, Tcp};
 
 /// Connects to one address. Hand it to [`Node::connect`](antiphon_node::Node::connect).
 #[derive(Clone)]
@@ -160,18 +159,14 @@ impl Client {
         }
     }
 
-    async fn tcp(&self) -> Result<Async<TcpStream>, ConnectError> {
+    async fn tcp(&self) -> Result<Tcp, ConnectError> {
         let Address { host, port, .. } = &self.address;
         let unknown = |error| ConnectError::later(format!("can't find the host {host:?}: {error}"));
         let addresses = async_net::resolve((host.as_str(), *port)).await.map_err(unknown)?;
         let mut failure = None;
         for address in addresses {
-            match Async::<TcpStream>::connect(address).await {
-                Ok(stream) => {
-                    // Frames are batches already: nothing is gained by waiting for more.
-                    stream.get_ref().set_nodelay(true)?;
-                    return Ok(stream);
-                }
+            match Tcp::connect(address).await {
+                Ok(stream) => return Ok(stream),
                 Err(error) => failure = Some(error),
             }
         }

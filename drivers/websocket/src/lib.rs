@@ -21,4 +21,4 @@ pub use pattern::{BadPattern, Pattern};
 pub use roots::{BadRoots, Roots};
 pub use server::{Listener, Server, ServerConfig};
 pub use socket::{ByteStream, Socket, SocketConfig, SocketReceiver, SocketSender};
-pub use stream::Stream;
+pub use stream::{Stream, Tcp};

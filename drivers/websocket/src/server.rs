@@ -20,6 +20,7 @@ use crate::handshake::{self, Refusal, UpgradeRequest};
 use crate::limit::{Limit, Permit};
 use crate::pattern::Pattern;
 use crate::socket::{ByteStream, Socket, SocketConfig};
+use crate::stream::Tcp;
 
 /// How a server behaves.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -197,8 +198,7 @@ impl Listener {
 }
 
 async fn let_in(server: Server, stream: Async<TcpStream>, peer: SocketAddr, node: Node, permit: Permit) {
-    // Frames are batches already: nothing is gained by waiting for more.
-    let _ = stream.get_ref().set_nodelay(true);
+    let Ok(stream) = Tcp::new(stream) else { return };
     if let Ok((socket, options)) = server.handshake(stream, Some(peer)).await {
         let _ = node.accept(socket, options); // it is shutting down
     }
