@@ -7,22 +7,21 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Instant;
 
 use antiphon::codes::Code;
 use antiphon::replica::{Event, Input, LinkId, Misuse, Output, Question, Replica, Ticket};
 use antiphon::rng::Rng;
-use antiphon::session::{self, Ending};
 use antiphon::storage::Reply;
 use antiphon::{Instant as Moment, Machine};
 use async_executor::Executor;
-use bytes::Bytes;
 
-use crate::config::{Config, LinkOptions};
+use crate::config::Config;
 use crate::disk::{self, Job, Jobs, Outcome, Replies};
 use crate::error::Error;
 use crate::events::Subscribers;
+use crate::links::{Outbound, cost};
 use crate::progress::{Documents, Progress};
 
 /// What all handles, and all tasks of a node, share.
@@ -56,10 +55,10 @@ pub(crate) struct Engine {
     pub(crate) documents: Documents,
     pub(crate) subscribers: Subscribers,
     epoch: Instant,
-    next_link: u64,
-    links: BTreeMap<LinkId, Box<LinkState>>,
+    pub(crate) next_link: u64,
+    pub(crate) links: BTreeMap<LinkId, Box<Outbound>>,
     /// Those among them that this end connected.
-    dialled: BTreeMap<LinkId, Arc<Progress>>,
+    pub(crate) dialled: BTreeMap<LinkId, Arc<Progress>>,
     /// `None` when the storage is no longer to be used.
     pub(crate) jobs: Option<Jobs>,
     /// Requests that the storage has not answered.
@@ -67,45 +66,11 @@ pub(crate) struct Engine {
     questions: async_channel::Sender<(Ticket, Question)>,
     /// When the driver will look at the time by itself.
     armed: Option<Moment>,
-    outbox_bytes: u64,
-    outbox_bytes_max: u64,
-    wakers: Vec<Waker>,
+    pub(crate) outbox_bytes: u64,
+    pub(crate) outbox_bytes_max: u64,
+    pub(crate) wakers: Vec<Waker>,
     /// Those who wait for `changed` have something to look at.
     stirred: bool,
-}
-
-/// What a frame that waits takes in memory: small ones are mostly what is around them.
-pub(crate) fn cost(frame: &Bytes) -> u64 {
-    const AROUND: u64 = 64;
-    frame.len() as u64 + AROUND
-}
-
-/// A link as its transport's tasks see it.
-#[derive(Debug)]
-struct LinkState {
-    /// Frames for the sending half.
-    outbox: Vec<Bytes>,
-    /// What they, and those that the transport has not yet taken, [cost](cost).
-    queued: u64,
-    /// What the replica believes that the transport takes.
-    room: u64,
-    /// The session is over, or the connection gone: what is in the outbox is the last.
-    over: Option<Over>,
-    live_since: Option<Moment>,
-    sender: Option<Waker>,
-    receiver: Option<Waker>,
-    principal: Option<Arc<str>>,
-}
-
-/// How a link came to its end.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Over {
-    /// How the session ended; `None` if the connection went away under it.
-    pub(crate) ending: Option<Ending>,
-    /// What the transport said.
-    pub(crate) error: Option<String>,
-    /// How long the session was live.
-    pub(crate) live: Option<std::time::Duration>,
 }
 
 impl Shared {
@@ -158,7 +123,7 @@ impl Shared {
         result
     }
 
-    fn settle(&self, mut engine: MutexGuard<'_, Engine>) {
+    pub(crate) fn settle(&self, mut engine: MutexGuard<'_, Engine>) {
         engine.pump(&self.replies);
         let wakers = mem::take(&mut engine.wakers);
         let stirred = mem::take(&mut engine.stirred);
@@ -216,115 +181,10 @@ impl Shared {
     pub(crate) fn time(&self, moment: Moment) -> Instant {
         self.lock().epoch + std::time::Duration::from_micros(moment.as_micros())
     }
-
-    // ---------------------------------------------------------------------------------------- links
-
-    /// A link came up.
-    pub(crate) fn connected(
-        &self,
-        transport: session::Transport,
-        options: &LinkOptions,
-        progress: Option<Arc<Progress>>,
-    ) -> Result<LinkId, Error> {
-        let LinkOptions { token, upstream, principal } = options.clone();
-        self.turn(|engine| {
-            engine.running()?;
-            let link = LinkId(engine.next_link);
-            engine.next_link += 1;
-            let state = LinkState {
-                outbox: Vec::new(),
-                queued: 0,
-                room: engine.outbox_bytes,
-                over: None,
-                live_since: None,
-                sender: None,
-                receiver: None,
-                principal,
-            };
-            engine.links.insert(link, Box::new(state));
-            engine.dialled.extend(progress.map(|progress| (link, progress)));
-            engine.tell(Input::Connected { link, transport, token, upstream });
-            engine.tell(Input::Writable { link, bytes: engine.outbox_bytes });
-            Ok(link)
-        })
-    }
-
-    /// The sending half has brought frames of this cost on their way and wants more: true if there are some, false if
-    /// there will be none any more.
-    pub(crate) fn poll_frames(
-        &self,
-        link: LinkId,
-        written: u64,
-        frames: &mut Vec<Bytes>,
-        context: &Context<'_>,
-    ) -> Poll<bool> {
-        let mut engine = self.lock();
-        if written > 0 && engine.written(link, written) {
-            self.settle(engine);
-            engine = self.lock();
-        }
-        let Some(state) = engine.links.get_mut(&link) else { return Poll::Ready(false) };
-        if !state.outbox.is_empty() {
-            mem::swap(&mut state.outbox, frames);
-            Poll::Ready(true)
-        } else if state.over.is_some() {
-            Poll::Ready(false)
-        } else {
-            state.sender = Some(context.waker().clone());
-            Poll::Pending
-        }
-    }
-
-    /// The sending half is held up, and wants to know when what it sends is the last.
-    pub(crate) fn poll_over(&self, link: LinkId, context: &Context<'_>) -> Poll<()> {
-        let mut engine = self.lock();
-        match engine.links.get_mut(&link).filter(|state| state.over.is_none()) {
-            None => Poll::Ready(()),
-            Some(state) => {
-                state.sender = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    /// The receiving half wants to go on: when the peer has taken most of what it asked for.
-    pub(crate) fn poll_receiving(&self, link: LinkId, context: &Context<'_>) -> Poll<()> {
-        let mut engine = self.lock();
-        let max = engine.outbox_bytes_max;
-        match engine.links.get_mut(&link).filter(|state| state.queued > max && state.over.is_none()) {
-            None => Poll::Ready(()),
-            Some(state) => {
-                state.receiver = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    /// A frame came.
-    pub(crate) fn received(&self, link: LinkId, frame: Bytes) {
-        self.turn(|engine| engine.tell(Input::Received { link, frame }));
-    }
-
-    /// The connection is gone, by itself or because this end cut it.
-    pub(crate) fn gone(&self, link: LinkId, error: Option<String>) {
-        self.turn(|engine| {
-            engine.tell(Input::Disconnected { link });
-            engine.over(link, None, error);
-        });
-    }
-
-    /// Nothing of a link is left.
-    pub(crate) fn forget(&self, link: LinkId) -> Over {
-        let state = self.turn(|engine| {
-            engine.dialled.remove(&link);
-            engine.links.remove(&link)
-        });
-        state.and_then(|state| state.over).unwrap_or_default()
-    }
 }
 
 impl Engine {
-    fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment::from_micros(u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
@@ -335,10 +195,6 @@ impl Engine {
     /// Whether there is still something to wait for.
     pub(crate) fn serving(&self) -> Result<(), Error> {
         if matches!(self.phase, Phase::Stopped(_)) { Err(Error::Stopped) } else { Ok(()) }
-    }
-
-    pub(crate) fn links(&self) -> impl Iterator<Item = LinkId> + '_ {
-        self.links.keys().copied()
     }
 
     pub(crate) fn principal(&self, link: LinkId) -> Option<Arc<str>> {
@@ -373,33 +229,6 @@ impl Engine {
         self.subscribers.end(&mut self.wakers);
         self.questions.close();
         self.stir();
-    }
-
-    /// The transport has taken this much. Says whether anything comes of it: mostly nothing does.
-    fn written(&mut self, link: LinkId, cost: u64) -> bool {
-        let max = self.outbox_bytes;
-        let Some(state) = self.links.get_mut(&link) else { return false };
-        state.queued -= cost;
-        let receiver = if state.queued <= max { state.receiver.take() } else { None };
-        let wakes = receiver.is_some();
-        self.wakers.extend(receiver);
-        // The replica knows what it has sent: it is told only when it might run short.
-        let room = max.saturating_sub(state.queued);
-        let short = state.room < max / 2 && state.room < room;
-        if short {
-            state.room = room;
-            self.tell(Input::Writable { link, bytes: room });
-        }
-        short || wakes
-    }
-
-    fn over(&mut self, link: LinkId, ending: Option<Ending>, error: Option<String>) {
-        let now = self.now();
-        let Some(state) = self.links.get_mut(&link).filter(|state| state.over.is_none()) else { return };
-        let live = state.live_since.map(|since| now.since(since));
-        state.over = Some(Over { ending, error, live });
-        self.wakers.extend(state.sender.take());
-        self.wakers.extend(state.receiver.take());
     }
 
     /// Sorts what the replica wants done to those who do it.

@@ -15,13 +15,15 @@ use async_executor::Executor;
 use bytes::Bytes;
 
 use crate::config::{Config, LinkOptions, RedialPolicy};
+use crate::dial::{Link, dial};
 use crate::disk::{self, Answer, Job, Outcome, Replies};
 use crate::driver::Driver;
 use crate::engine::{Phase, Shared};
-use crate::error::{Error, LinkEnd};
+use crate::error::Error;
 use crate::events::Subscription;
-use crate::link::{carry, dial};
-use crate::progress::{LinkState, Progress};
+use crate::follow::Follow;
+use crate::links::carry;
+use crate::progress::Progress;
 use crate::transport::{Connector, Transport};
 
 /// A replica at work, for many to share: clones are the same node.
@@ -29,7 +31,7 @@ use crate::transport::{Connector, Transport};
 /// Methods that are not `async` do what they say before they return, and never wait for a disk or a network; they may be
 /// called from any thread. The futures of the others may be dropped at any time.
 #[derive(Clone)]
-pub struct Node(Arc<Shared>);
+pub struct Node(pub(crate) Arc<Shared>);
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,8 +195,7 @@ impl Node {
 
     /// Entries of a document that is open, from position `from` on, and then those to come, each once and in order.
     pub fn follow(&self, document: &DocumentId, from: u64) -> Follow {
-        let restarts = self.0.lock().documents.get(document).map_or(0, |state| state.restarts);
-        Follow { node: self.clone(), document: document.clone(), position: from, restarts }
+        Follow::new(self.clone(), document.clone(), from)
     }
 
     async fn request(&self, document: Option<&DocumentId>, request: Request) -> Result<Reply, Error> {
@@ -234,7 +235,7 @@ impl Node {
         let executor = self.0.executor.upgrade().ok_or(Error::Stopped)?;
         let progress = Arc::new(Progress::new(options.upstream));
         executor.spawn(dial(self.0.clone(), connector, options, policy, progress.clone())).detach();
-        Ok(Link { node: self.clone(), progress })
+        Ok(Link::new(self.clone(), progress))
     }
 
     /// Takes a connection that a peer has made. The link lasts as long as that does.
@@ -311,7 +312,7 @@ impl Node {
                 return; // somebody else was first
             }
             engine.phase = Phase::Draining;
-            for link in engine.links().collect::<Vec<_>>() {
+            for link in engine.links.keys().copied().collect::<Vec<_>>() {
                 engine.tell(goodbye(link, Code::SHUTDOWN, "this end is shutting down", retry_after));
             }
             engine.stir();
@@ -326,7 +327,7 @@ impl Node {
     }
 }
 
-fn goodbye(link: LinkId, code: Code, reason: &str, retry_after: Option<Duration>) -> Input {
+pub(crate) fn goodbye(link: LinkId, code: Code, reason: &str, retry_after: Option<Duration>) -> Input {
     let retry_after = retry_after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
     Input::Disconnect { link, code, reason: reason.into(), retry_after }
 }
@@ -343,181 +344,4 @@ fn entropy() -> Result<[[u8; 32]; 3], String> {
         getrandom::fill(bits).map_err(|error| format!("the system has no entropy: {error}"))?;
     }
     Ok(entropy)
-}
-
-/// A link that this end connects, again and again. It goes on when the handle is dropped; clones are the same link.
-#[derive(Clone, Debug)]
-pub struct Link {
-    node: Node,
-    progress: Arc<Progress>,
-}
-
-impl Link {
-    /// What it is doing.
-    pub fn state(&self) -> LinkState {
-        self.progress.state()
-    }
-
-    /// Waits until there is a session.
-    ///
-    /// # Errors
-    /// If the link is over for good.
-    pub async fn live(&self) -> Result<(), Error> {
-        self.until(|_| Ok(true)).await
-    }
-
-    /// Waits until the link is over for good, and says why. Failures that are tried again are no end.
-    pub async fn ended(&self) -> LinkEnd {
-        loop {
-            let changed = self.node.0.changed.listen();
-            if let LinkState::Ended(end) = self.state() {
-                return end;
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until the peer is durably in possession of everything that was appended here before, this time or earlier.
-    ///
-    /// # Errors
-    /// If the document is not open or is closed at the other end, the storage failed, or the link is over for good.
-    pub async fn acknowledged(&self, document: &DocumentId) -> Result<(), Error> {
-        self.node.written(document).await?;
-        let mut goal = None;
-        self.until(|engine| {
-            engine.documents.check(document)?;
-            let progress = self.on_link(engine, document)?;
-            let Some((_, tail)) = engine.replica.document(document) else { return Ok(false) };
-            // Of a log that began anew since, the peer must have what it has now.
-            let restarts = engine.documents.get(document).map_or(0, |state| state.restarts);
-            let (_, goal) = *goal.take_if(|(of, _)| *of != restarts).get_or_insert((restarts, tail));
-            Ok(progress.acknowledged >= goal && !engine.replica.is_appending(document))
-        })
-        .await
-    }
-
-    /// Waits until both ends hold the same of a document, and nothing is on its way into it here. Returns the heads and
-    /// the position after the last entry at that moment.
-    ///
-    /// # Errors
-    /// If the document is not open or is closed at the other end, histories differ, the storage failed, or the link is
-    /// over for good.
-    pub async fn in_step(&self, document: &DocumentId) -> Result<(Arc<Heads>, u64), Error> {
-        let mut found = None;
-        self.until(|engine| {
-            engine.documents.check(document)?;
-            let progress = self.on_link(engine, document)?;
-            let Some((heads, tail)) = engine.replica.document(document) else { return Ok(false) };
-            found = Some((heads.clone(), tail));
-            Ok(progress.in_step == Some(heads.digest()) && !engine.replica.is_appending(document))
-        })
-        .await?;
-        found.ok_or(Error::Stopped)
-    }
-
-    /// Says goodbye to the peer, and does not connect again.
-    pub fn disconnect(&self) {
-        self.progress.unwant();
-        let us = match self.state() {
-            LinkState::Live { link, .. } => Some(link),
-            _ => None,
-        };
-        self.node.0.turn(|engine| {
-            us.into_iter().for_each(|link| engine.tell(goodbye(link, Code::SHUTDOWN, "the app disconnected", None)));
-            engine.stir();
-        });
-    }
-
-    fn on_link(&self, engine: &crate::engine::Engine, document: &DocumentId) -> Result<crate::progress::OnLink, Error> {
-        let progress = self.progress.document(document);
-        if let Some((code, reason, by)) = progress.closed {
-            return Err(Error::Closed { document: document.clone(), code, reason, by });
-        }
-        if progress.forked && !engine.documents.mends(document, self.progress.upstream) {
-            return Err(Error::Forked { document: document.clone() });
-        }
-        Ok(progress)
-    }
-
-    /// Waits until the link is live and `reached` says so.
-    async fn until(
-        &self,
-        mut reached: impl FnMut(&mut crate::engine::Engine) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
-        loop {
-            let changed = self.node.0.changed.listen();
-            {
-                let mut engine = self.node.0.lock();
-                match self.state() {
-                    LinkState::Ended(end) => return Err(Error::Link(end)),
-                    LinkState::Live { .. } if reached(&mut engine)? => return Ok(()),
-                    _ => engine.serving()?,
-                }
-            }
-            changed.await;
-        }
-    }
-}
-
-/// What a [`Follow`] yields.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Followed {
-    /// The next entries.
-    Entries {
-        /// The position of the first.
-        position: u64,
-        /// The entries, at least one.
-        entries: Vec<Entry>,
-    },
-    /// The log began anew, or lost its end: what was read before is void, and it is read again from position 0.
-    Restarted,
-}
-
-/// Reads a document, and what is added to it: at the pace of who reads, however slow that is.
-#[derive(Debug)]
-pub struct Follow {
-    node: Node,
-    document: DocumentId,
-    position: u64,
-    restarts: u64,
-}
-
-/// What is read at once.
-const FOLLOW_COST: u64 = 256 << 10;
-
-impl Follow {
-    /// The position of the next entry.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// The next entries; waits for them if there are none yet.
-    ///
-    /// # Errors
-    /// If the document is not open, the storage can't be read, or the node has stopped. The next call goes on.
-    pub async fn next(&mut self) -> Result<Followed, Error> {
-        loop {
-            let changed = self.node.0.changed.listen();
-            let (tail, restarts) = {
-                let engine = self.node.0.lock();
-                engine.serving()?;
-                let state = engine.documents.get(&self.document);
-                let state = state.ok_or_else(|| Misuse::NotOpen(self.document.clone()))?;
-                (state.tail, state.restarts)
-            };
-            if restarts != self.restarts {
-                (self.restarts, self.position) = (restarts, 0);
-                return Ok(Followed::Restarted);
-            }
-            if tail > self.position {
-                let entries = self.node.read(&self.document, self.position, FOLLOW_COST).await?;
-                if !entries.is_empty() {
-                    let position = self.position;
-                    self.position += entries.len() as u64;
-                    return Ok(Followed::Entries { position, entries });
-                }
-            }
-            changed.await;
-        }
-    }
 }

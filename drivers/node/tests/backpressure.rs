@@ -141,6 +141,7 @@ fn who_asks_and_never_listens_is_not_answered_without_end() {
         asked += 1;
         assert!(asked < 1_000_000, "it is answered without end");
     }
+    drop(forge);
     let queued = node.node.inspect(|replica| replica.session(link).map(|session| session.stats().bytes_sent));
     assert!(queued.expect("it is still there") < 1 << 20);
 }

@@ -130,6 +130,10 @@ pub(crate) async fn read(
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        if !piece[0].is_ascii_uppercase() && bytes.is_empty() {
+            // TLS, for instance, whose end would be waited for in vain.
+            return Ok(Err(bad_request("this is no HTTP request")));
+        }
         // The end may lie across two pieces.
         let from = bytes.len().saturating_sub(3);
         bytes.extend_from_slice(&piece[..count]);
