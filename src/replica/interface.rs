@@ -1,0 +1,343 @@
+//! What goes into a replica and what comes out of it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use super::{Options, Ticket};
+use crate::codes::Code;
+use crate::heads::Heads;
+use crate::op::{DocumentId, Op, OpId, ReplicaId};
+use crate::session::{self, Ending, Transport};
+use crate::storage::{Batch, Reply, Request};
+use crate::wire::control::Schema;
+use crate::wire::{Access, Durability};
+
+/// Stands for a link for as long as the driver has it. The driver chooses the numbers and never uses one twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LinkId(pub u64);
+
+/// What happens to a replica.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Input {
+    /// A link came up.
+    Connected {
+        /// Its number.
+        link: LinkId,
+        /// What it is.
+        transport: Transport,
+        /// Proof of who we are, for the peer.
+        token: Option<Bytes>,
+        /// The peer is the authority of the documents opened with [`Authority::Upstream`](super::Authority::Upstream).
+        upstream: bool,
+    },
+    /// A link is gone.
+    Disconnected {
+        /// Its number.
+        link: LinkId,
+    },
+    /// A frame came, whole.
+    Received {
+        /// From where.
+        link: LinkId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// The transport takes this many more bytes; see [`session::Input::Writable`].
+    Writable {
+        /// Which.
+        link: LinkId,
+        /// How many.
+        bytes: u64,
+    },
+    /// [`Machine::deadline`](crate::Machine::deadline) has come.
+    Timer,
+    /// The app opens a document: on all links, now and later, until it closes it.
+    Open {
+        /// Which.
+        document: DocumentId,
+        /// How.
+        options: Options,
+    },
+    /// The app closes a document. What is under way is still written.
+    Close {
+        /// Which.
+        document: DocumentId,
+    },
+    /// The app appends ops to a document that it has open.
+    Append {
+        /// Which.
+        document: DocumentId,
+        /// The bodies, in order.
+        bodies: Vec<Bytes>,
+    },
+    /// The answer to [`Output::Storage`].
+    Storage {
+        /// The question's.
+        ticket: Ticket,
+        /// The reply, or what went wrong.
+        reply: Result<Reply, String>,
+    },
+    /// The answer to [`Output::Ask`].
+    Answer {
+        /// The question's.
+        ticket: Ticket,
+        /// What is granted, or why it is not. For [`Question::Peer`] the access means nothing.
+        answer: Result<Access, (Code, String)>,
+    },
+    /// The app gives up this replica's history of a document where it differs from that of the peer of `link`, and
+    /// rebuilds the document from there. (With [`Authority::Upstream`](super::Authority::Upstream) this happens by itself.)
+    Reset {
+        /// Which.
+        document: DocumentId,
+        /// From where.
+        link: LinkId,
+    },
+    /// The host ends a session.
+    Disconnect {
+        /// Its link.
+        link: LinkId,
+        /// Why.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+        /// When the peer should come back, in milliseconds.
+        retry_after: Option<u32>,
+    },
+}
+
+/// What a replica wants done.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Output {
+    /// Send this frame.
+    Transmit {
+        /// Where.
+        link: LinkId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// The session is over: close the link when everything has been sent.
+    Disconnect {
+        /// Which.
+        link: LinkId,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// Let the storage carry this out, in the order of the outputs, and answer with [`Input::Storage`].
+    Storage {
+        /// For the answer.
+        ticket: Ticket,
+        /// What to do.
+        request: Request,
+    },
+    /// Decide, and answer with [`Input::Answer`].
+    Ask {
+        /// For the answer.
+        ticket: Ticket,
+        /// What about.
+        question: Question,
+    },
+    /// Something that the app will want to know.
+    Event(Event),
+}
+
+/// What a replica asks its host.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Question {
+    /// May this peer connect?
+    Peer {
+        /// On which link.
+        link: LinkId,
+        /// Who it says it is.
+        replica: ReplicaId,
+        /// Its proof.
+        token: Option<Bytes>,
+    },
+    /// May this peer have the document, and only to read, or also to write? Asked when the peer opens it, and when the
+    /// app has it open and could open it with the peer: before the answer, the peer hears nothing of it.
+    Document {
+        /// On which link.
+        link: LinkId,
+        /// Who it is.
+        replica: ReplicaId,
+        /// The document.
+        document: DocumentId,
+        /// What it wants to do, or, where it has not said so yet, the most it could.
+        access: Access,
+        /// The schema of the bodies, as the peer has it, or, where it has not said so yet, the app.
+        schema: Option<Schema>,
+    },
+}
+
+/// What a replica tells its app.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Event {
+    /// A session is live.
+    Connected {
+        /// Its link.
+        link: LinkId,
+        /// The peer.
+        replica: ReplicaId,
+        /// What its acknowledgements promise.
+        durability: Durability,
+    },
+    /// A session is over, or its link is gone.
+    Disconnected {
+        /// Its link.
+        link: LinkId,
+        /// How it ended; `None` if the link went away under it.
+        ending: Option<Ending>,
+    },
+    /// A document is loaded: appends are taken at once from now on.
+    Opened {
+        /// Which.
+        document: DocumentId,
+        /// What is held.
+        heads: Arc<Heads>,
+        /// The position after the last entry.
+        tail: u64,
+    },
+    /// Own ops are durable here: all that this replica appended up to and with this one.
+    Applied {
+        /// The document.
+        document: DocumentId,
+        /// The op. Its author is a former id of this replica's, if the batch was being written when that was renewed.
+        id: OpId,
+        /// The position after it.
+        position: u64,
+    },
+    /// Ops of others are durable here.
+    Received {
+        /// What was written: all of it, own ops among it in their place.
+        batch: Arc<Batch>,
+    },
+    /// A peer has moved on in a document, or turned out to be ahead of 0 when it was opened with it: an
+    /// acknowledgement that was lost with an earlier session is made up for.
+    Acknowledged {
+        /// Its link.
+        link: LinkId,
+        /// The document.
+        document: DocumentId,
+        /// Everything below this position of our log is durable there.
+        position: u64,
+    },
+    /// Both ends hold the same of a document.
+    InStep {
+        /// With whom.
+        link: LinkId,
+        /// The document.
+        document: DocumentId,
+        /// The digest of the heads at both ends.
+        digest: u64,
+    },
+    /// Authors have different histories at both ends of a link.
+    Forked {
+        /// With whom.
+        link: LinkId,
+        /// The document.
+        document: DocumentId,
+        /// Who.
+        authors: Vec<ReplicaId>,
+    },
+    /// The replica was copied or set back, or is caught in a fork, and has a new id. Its sessions go on under the id that
+    /// they began with.
+    Renewed {
+        /// The new id.
+        replica: ReplicaId,
+        /// The old one.
+        before: ReplicaId,
+    },
+    /// A reset found ops that have no place in the document's new history, and does not append them.
+    Orphaned {
+        /// The document.
+        document: DocumentId,
+        /// The ops.
+        ops: Vec<Op>,
+    },
+    /// A reset is done: everything that was put aside has its place again, or was handed over.
+    Mended {
+        /// The document.
+        document: DocumentId,
+    },
+    /// The storage failed. The document is closed on all sessions and tried again; what was appended and not applied
+    /// is in doubt until [`Event::Recovered`].
+    Failed {
+        /// The document.
+        document: DocumentId,
+        /// What the storage said.
+        reason: String,
+    },
+    /// The storage works again.
+    Recovered {
+        /// The document.
+        document: DocumentId,
+        /// All own ops up to and with this seq are durable.
+        seq: u64,
+        /// The bodies of own ops that are not, and must be appended again if they are still wanted.
+        lost: Vec<Bytes>,
+    },
+    /// The document is not open with this peer, and will not be until one of the two opens it again.
+    Closed {
+        /// With whom.
+        link: LinkId,
+        /// The document.
+        document: DocumentId,
+        /// Why.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+        /// Who said so.
+        by: session::By,
+    },
+}
+
+/// What the caller did wrong.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Misuse {
+    /// The link's number is in use.
+    LinkInUse(LinkId),
+    /// There is no such link, or its session is over.
+    UnknownLink(LinkId),
+    /// The app has not opened the document.
+    NotOpen(DocumentId),
+    /// So much waits for the document's storage that no more is taken. Wait for [`Event::Applied`] or
+    /// [`Event::Recovered`].
+    Full(DocumentId),
+    /// The document was opened for reading only.
+    ReadOnly(DocumentId),
+    /// A body is larger than the limit of bytes.
+    TooLarge(u32),
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkInUse(LinkId(link)) => write!(f, "link {link} is in use: give each connection a new number"),
+            Self::UnknownLink(LinkId(link)) => write!(f, "there is no link {link}: connect it first"),
+            Self::NotOpen(document) => write!(f, "document {document} is not open: open it first"),
+            Self::Full(document) => write!(f, "too much waits for the storage of {document}: wait until it is applied"),
+            Self::ReadOnly(document) => write!(f, "document {document} was opened for reading only"),
+            Self::TooLarge(max) => write!(f, "an op has at most {max} bytes: split it, or raise the limit everywhere"),
+        }
+    }
+}
+
+impl core::error::Error for Misuse {}
+
+/// What a replica did, counted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Stats {
+    /// Frames that were packed for all sessions at once.
+    pub packed: u64,
+    /// Batches written.
+    pub batches: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Ops that came and were held already.
+    pub duplicates: u64,
+    /// Times that entries were read from storage.
+    pub reads: u64,
+}
