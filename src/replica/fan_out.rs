@@ -1,16 +1,18 @@
-//! Fan-out: what has become durable is packed once, and offered to every session that has the document open.
+//! Fan-out: what has become durable is packed once and offered to every session that has the document open; those that
+//! are behind read what they lack.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::LinkId;
 use super::documents::Document;
 use super::links::Link;
+use super::{Asked, LinkId, Reading, Replica};
 use crate::op::Entry;
 use crate::session::{self, Live};
 use crate::small::SmallMap;
-use crate::storage::Batch;
+use crate::storage::{Batch, Request};
 use crate::time::Instant;
 use crate::wire::Packed;
 use crate::wire::changes::pack;
@@ -93,5 +95,49 @@ impl Document {
             done = end;
         }
         Some(Live::Packed(packed.into()))
+    }
+}
+
+impl Replica {
+    // ---------------------------------------------------------------------------------------- reading
+
+    /// A session that is behind wants entries: from memory if they are there, else from storage.
+    pub(super) fn load(&mut self, link: LinkId, number: u32, from: u64, max_cost: u64) {
+        let read_max = self.config.read_max;
+        let Some(document) = self.numbers.get(&number).cloned() else { return };
+        if self.postpones(link, &document, from, max_cost) {
+            return;
+        }
+        let Some(log) = self.documents.get_mut(&document).and_then(|state| state.log_mut()) else { return };
+        if let Some(chunk) = log.read(from, max_cost.min(read_max)) {
+            return self.session_input(link, session::Input::Loaded { number, chunk });
+        }
+        // Sessions that are at the same place share one read.
+        let reading = Reading { document: document.clone(), number, from };
+        for asked in self.asked.values_mut() {
+            if let Asked::Read(other, links) = asked
+                && *other == reading
+            {
+                return links.push(link);
+            }
+        }
+        let request = Request::Read { document, from, max_cost: read_max };
+        self.request_read(Asked::Read(reading, [link].into()), request);
+    }
+
+    pub(super) fn read_done(&mut self, reading: &Reading, links: Vec<LinkId>, entries: Vec<Entry>) {
+        let Reading { document, number, from } = reading;
+        if self.numbers.get(number) != Some(document) {
+            return; // the log was loaded or reset meanwhile: positions may mean something else
+        }
+        if entries.is_empty() {
+            return self.fail(document, String::from("the storage lacks entries that it was given"));
+        }
+        let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) else { return };
+        let chunk = log.chunk(*from, entries);
+        for link in links {
+            let chunk = chunk.clone();
+            self.session_input_for(document, link, |number| session::Input::Loaded { number, chunk });
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Peers may lie. So a session makes its replica take a new id at most once, and running sessions go on under the id
 //! that they began with: nobody else is disturbed.
 
-use super::links::Postponed;
+use super::attaching::Postponed;
 use super::{Asked, Event, LinkId, Replica};
 use crate::codes::Code;
 use crate::digest::Chain;

@@ -5,12 +5,14 @@
 //! app, and to every session, packed once. One write a document is under way at a time; the next batch is whatever has
 //! gathered meanwhile.
 
+mod attaching;
 mod config;
 mod documents;
 mod fan_out;
 mod identity;
 mod interface;
 mod links;
+mod pipeline;
 mod reset;
 mod tickets;
 
