@@ -5,18 +5,15 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
 use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
-use super::{By, Event, Misuse, Opening, Output, Session};
+use super::start::{Side, Start};
+use super::{By, Event, Misuse, Opening, Session};
 use crate::codes::Code;
-use crate::heads::{Head, Heads};
-use crate::log::Comparison;
+use crate::heads::Heads;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
 use crate::time::Instant;
-use crate::timeline::History;
-use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, OwnTimelines, pack_heads, unpack_heads};
+use crate::wire::control::OwnTimelines;
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
 
 /// One document on one session.
@@ -33,7 +30,7 @@ pub(super) struct Document {
     /// What the peer said in its Open, once both ends have the document open.
     pub(super) theirs: Option<Theirs>,
     /// What is needed until both ends know where they start.
-    resuming: Option<Box<Resuming>>,
+    pub(super) resuming: Option<Box<Resuming>>,
     /// Where the peer stands, as it said last when it believed to be in step: `(held, tail, digest)`.
     pub(super) peer_level: Option<(u64, u64, u64)>,
     /// The same of us, as the peer was told last.
@@ -47,9 +44,9 @@ pub(super) struct Document {
     /// A fork was found, here or there: the digests differ until it is mended.
     pub(super) forked: bool,
     /// The peer's word of it is here, and the host was told: whatever the host does about it, both ends know.
-    fork_told: bool,
+    pub(super) fork_told: bool,
     /// The authors that were found here.
-    forks: Vec<ReplicaId>,
+    pub(super) forks: Vec<ReplicaId>,
 }
 
 /// How it went with telling the peer that both are in step.
@@ -79,72 +76,17 @@ pub(super) struct Theirs {
     pub(super) begins: u64,
 }
 
+/// What is needed until both ends know where they start.
 #[derive(Clone, Debug, Hash)]
-struct Resuming {
-    opening: Opening,
+pub(super) struct Resuming {
+    pub(super) opening: Opening,
     /// The heads that have come so far, and the last author among them.
-    incoming: Heads,
-    incoming_last: Option<ReplicaId>,
+    pub(super) incoming: Heads,
+    pub(super) incoming_last: Option<ReplicaId>,
     /// The heads that have not gone yet: whether there are any, after which author, how many went before.
-    outgoing: Option<(Option<ReplicaId>, u32)>,
+    pub(super) outgoing: Option<(Option<ReplicaId>, u32)>,
     /// The heads that the host was asked to compare.
-    comparing: Option<Arc<Heads>>,
-}
-
-/// What one end says about its log in Open.
-struct Side<'a> {
-    timeline: Timeline,
-    previous: Option<Timeline>,
-    begins: u64,
-    tail: u64,
-    digest: u64,
-    cursor: Option<Cursor>,
-    access: Access,
-    thorough: bool,
-    history: Option<&'a History>,
-}
-
-/// Where an end starts in its log.
-#[derive(Debug, Eq, PartialEq)]
-enum Start {
-    /// Here.
-    At(u64),
-    /// The receiver's cursor is on a timeline that only the sender may remember: it says.
-    Ask,
-    /// The receiver sends its heads, and the sender says.
-    Heads,
-    /// The cursor is beyond the tail: the log has lost entries that the receiver holds.
-    TailLost,
-}
-
-impl Side<'_> {
-    /// The cheapest way to find the start that both ends can see from both Opens, so that neither need say it.
-    fn start_for(&self, receiver: &Side<'_>) -> Start {
-        if self.access == Access::Read {
-            return Start::At(self.tail); // it sends nothing
-        }
-        if self.thorough || receiver.thorough {
-            return Start::Heads;
-        }
-        match receiver.cursor {
-            Some(cursor) if cursor.timeline == self.timeline && cursor.position > self.tail => Start::TailLost,
-            _ if self.digest == receiver.digest => Start::At(self.tail),
-            Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
-            Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
-            Some(_) => Start::Ask,
-            None if receiver.digest == 0 || self.tail == 0 => Start::At(0),
-            None => Start::Heads,
-        }
-    }
-
-    /// The timeline whose entries this end surely still holds, if a cursor on its log is `cursor`: what came by it
-    /// need not go back.
-    fn surely_holds(&self, cursor: Option<Cursor>) -> Option<Timeline> {
-        let Cursor { timeline, position } = cursor?;
-        let current = timeline == self.timeline && position <= self.tail;
-        let previous = Some(timeline) == self.previous && position <= self.begins;
-        (current || previous).then_some(timeline)
-    }
+    pub(super) comparing: Option<Arc<Heads>>,
 }
 
 /// The longest name of a schema, in bytes: an Open must fit the smallest frame.
@@ -498,7 +440,7 @@ impl Session {
         }
     }
 
-    fn start_sending(&mut self, number: u32, position: u64, say: bool) {
+    pub(super) fn start_sending(&mut self, number: u32, position: u64, say: bool) {
         let Some(document) = self.documents.get_mut(&number) else { return };
         let horizon = document.resuming.as_ref().map_or(0, |resuming| resuming.opening.horizon);
         if position < horizon {
@@ -517,7 +459,7 @@ impl Session {
     }
 
     /// Once both ends know where they start, what told them is no longer needed.
-    fn settle_resuming(&mut self, number: u32) {
+    pub(super) fn settle_resuming(&mut self, number: u32) {
         let Some(document) = self.documents.get_mut(&number) else { return };
         let settled =
             document.sending.started.is_some() && document.receiving.taken.is_some() && !document.sends_heads();
@@ -581,107 +523,5 @@ impl Session {
             }
             _ => self.unexpected("a start makes no sense"),
         }
-    }
-
-    // ---------------------------------------------------------------------------------------- heads and forks
-
-    /// Sends as many of our heads as may go now.
-    pub(super) fn pump_heads(&mut self) {
-        let numbers: Vec<_> = self.heads_out.iter().copied().collect();
-        let Some(frame_bytes) = self.frame_bytes() else { return };
-        for number in numbers {
-            while !self.link.control_is_full() {
-                let Some(document) = self.documents.get_mut(&number) else { break };
-                let Some(resuming) = document.resuming.as_deref_mut() else { break };
-                let Some((after, offset)) = resuming.outgoing.take() else { break };
-                const HEAD_OF_MESSAGE: usize = 32;
-                let left = resuming.opening.heads.after(after);
-                let (heads, count, stopped) = pack_heads(left, frame_bytes - HEAD_OF_MESSAGE);
-                let last = stopped.is_none();
-                resuming.outgoing = stopped.map(|author| (Some(author), offset + count));
-                self.link.send_control(&Message::Heads(HeadsPart { document: number, offset, last, heads }));
-            }
-            if self.documents.get(&number).is_none_or(|document| !document.sends_heads()) {
-                self.heads_out.remove(&number);
-                self.settle_resuming(number);
-            }
-        }
-    }
-
-    fn on_heads(&mut self, part: HeadsPart) -> Result<(), Malformed> {
-        let Some(number) = self.by_peer.get(&part.document).copied() else { return Ok(()) };
-        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
-        let Some(resuming) = document.resuming.as_deref_mut() else {
-            self.unexpected("heads came that were not asked for");
-            return Ok(());
-        };
-        if document.sending.started.is_some() || resuming.comparing.is_some() {
-            self.unexpected("heads came that were not asked for");
-            return Ok(());
-        }
-        if part.offset as usize != resuming.incoming.len() {
-            return Err(Malformed::Order);
-        }
-        unpack_heads(part.heads, &mut resuming.incoming, &mut resuming.incoming_last)?;
-        if resuming.incoming.len() > self.config.limits.authors as usize {
-            self.end(Code::OVERSIZED, "a document has more authors than the limits allow");
-        } else if part.last {
-            let heads = Arc::new(core::mem::take(&mut resuming.incoming));
-            resuming.comparing = Some(heads.clone());
-            self.link.outputs.push_back(Output::Compare { number, heads });
-        }
-        Ok(())
-    }
-
-    pub(super) fn compared(&mut self, number: u32, comparison: Comparison) -> Result<(), Misuse> {
-        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
-        if !document.is_open() {
-            return Ok(()); // closed meanwhile
-        }
-        let comparing = document.resuming.as_deref_mut().and_then(|resuming| resuming.comparing.take());
-        let mut filter = comparing.ok_or(Misuse::NotAsked)?;
-        for author in &comparison.forks {
-            // Ops of one history must not be taken for the next ones of the other.
-            let chain = filter.get(*author).chain;
-            Arc::make_mut(&mut filter).set(*author, Head { seq: u64::MAX, chain });
-        }
-        document.sending.filter = Some(filter);
-        if !comparison.forks.is_empty() {
-            self.tell_fork(number, &comparison.forks);
-        }
-        self.start_sending(number, comparison.from, true);
-        Ok(())
-    }
-
-    /// Tells the peer of a fork, once. Its answer is the same message: the host hears of the fork when it is here, for
-    /// the host may end the session then.
-    fn tell_fork(&mut self, number: u32, forked: &[ReplicaId]) {
-        let Some(document) = self.documents.get_mut(&number) else { return };
-        if core::mem::replace(&mut document.forked, true) {
-            return;
-        }
-        document.forks = forked.iter().take(FORKS_MAX).copied().collect();
-        let authors: Vec<_> = document.forks.iter().flat_map(|author| author.0).collect();
-        self.link.send_control(&Message::Fork(Fork { document: number, authors: authors.into() }));
-    }
-
-    fn on_fork(&mut self, fork: &Fork) -> Result<(), Malformed> {
-        let Some(number) = self.by_peer.get(&fork.document).copied() else { return Ok(()) };
-        let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
-        let ids: &Bytes = &fork.authors;
-        if ids.is_empty() || !ids.len().is_multiple_of(16) || ids.len() > 16 * FORKS_MAX {
-            return Err(Malformed::Control);
-        }
-        let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));
-        let mut authors: Vec<_> = ids.chunks_exact(16).map(author).collect();
-        if !core::mem::replace(&mut document.fork_told, true) {
-            self.tell_fork(number, &authors);
-            let found = self.documents.get_mut(&number).map(|document| core::mem::take(&mut document.forks));
-            authors.extend(found.unwrap_or_default());
-            authors.sort_unstable();
-            authors.dedup();
-            self.event(Event::Forked { number, authors });
-        }
-        Ok(())
     }
 }

@@ -12,11 +12,14 @@ mod config;
 mod document;
 mod flow;
 mod handshake;
+mod heads;
 mod interface;
 mod link;
 mod outstanding;
 mod receiving;
 mod sending;
+mod start;
+mod taking;
 mod timer;
 
 use alloc::boxed::Box;
