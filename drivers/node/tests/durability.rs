@@ -52,6 +52,7 @@ fn requests_that_gather_are_carried_out_together() {
     gate.close();
     for document in &documents {
         wait(running.node.append(document, vec!["second".into()])).expect("it is open");
+        gate.holds(); // the first is on its way, alone
     }
     gate.open();
     documents.iter().for_each(|document| wait(running.node.written(document)).expect("it is written"));

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -145,6 +145,8 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     closed: Mutex<bool>,
     moved: Condvar,
+    /// A write waits to be let through.
+    held_up: AtomicBool,
     /// The most requests that were carried out together.
     largest: AtomicUsize,
 }
@@ -164,8 +166,16 @@ impl Gate {
         self.0.largest.load(Ordering::SeqCst)
     }
 
+    /// Waits until a write waits to be let through.
+    pub fn holds(&self) {
+        while !self.0.held_up.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
+
     fn pass(&self) {
         let closed = self.0.closed.lock().expect("nobody panicked");
+        self.0.held_up.store(*closed, Ordering::SeqCst);
         drop(self.0.moved.wait_while(closed, |closed| *closed).expect("nobody panicked"));
     }
 }
