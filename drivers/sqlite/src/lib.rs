@@ -33,6 +33,7 @@
 //! - **A replica keeps its id only if [continuity](SqliteStorage::continuity) is proven.** In a directory that was
 //!   copied, or restored from a backup in whatever way, it is another one. Only a rollback of the whole file system or
 //!   machine can't be seen.
+//! - **It can be looked at** with [`look`], by whoever may read it, also while it is open; that changes nothing.
 //! - **Memory is bounded**: by [`Options::cache_max`], and by what one read asks for. A body is in memory only when it
 //!   is read.
 //!
@@ -49,8 +50,10 @@ mod reading;
 mod schema;
 mod seal;
 mod storage;
+mod view;
 mod writing;
 
 pub use error::{Error, Refusal};
 pub use schema::{APPLICATION_ID, FORMAT_VERSION, PAGE_BYTES};
 pub use storage::{DATABASE_NAME, Durability, LOCK_NAME, Options, SqliteStorage};
+pub use view::{View, look};

@@ -161,6 +161,15 @@ pub(crate) fn standings(
     Ok(())
 }
 
+/// How far the logs of all peers are held in a document.
+pub(crate) fn cursors(connection: &Connection, document: &DocumentId) -> Result<Vec<(ReplicaId, Cursor)>, Fault> {
+    let mut cursors = Vec::new();
+    if let Some(Found { log, .. }) = find(connection, document)? {
+        standings(connection, log, |peer, standing| cursors.extend(standing.cursor.map(|cursor| (peer, cursor))))?;
+    }
+    Ok(cursors)
+}
+
 /// The standing of a replica in a document.
 pub(crate) fn standing(connection: &Connection, log: u64, replica: ReplicaId) -> Result<Standing, Fault> {
     let mut statement = connection.prepare_cached("SELECT value FROM state WHERE log = ?1 AND replica = ?2")?;

@@ -153,16 +153,7 @@ impl SqliteStorage {
     /// # Errors
     /// If the database can't be read.
     pub fn cursors(&mut self, document: &DocumentId) -> Result<Vec<(ReplicaId, Cursor)>, Error> {
-        self.look(|connection| match reading::find(connection, document)? {
-            None => Ok(Vec::new()),
-            Some(Found { log, .. }) => {
-                let mut cursors = Vec::new();
-                reading::standings(connection, log, |peer, standing| {
-                    cursors.extend(standing.cursor.map(|cursor| (peer, cursor)));
-                })?;
-                Ok(cursors)
-            }
-        })
+        self.look(|connection| reading::cursors(connection, document))
     }
 
     /// Closes in order: all is synced, and the next holder can tell.
