@@ -91,6 +91,21 @@ impl Link {
         found.ok_or(Error::Stopped)
     }
 
+    /// Waits until something is wrong with a document on this link: one of the errors of [`in_step`](Self::in_step).
+    pub async fn failure(&self, document: &DocumentId) -> Error {
+        let never = self.until(|engine| {
+            engine.documents.check(document)?;
+            self.on_link(engine, document)?;
+            Ok(false)
+        });
+        never.await.err().unwrap_or(Error::Stopped)
+    }
+
+    /// Everything of a document below this position is durable at the peer, as far as it has said so in this session.
+    pub fn position_acknowledged(&self, document: &DocumentId) -> u64 {
+        self.progress.document(document).acknowledged
+    }
+
     /// Says goodbye to the peer, and does not connect again.
     pub fn disconnect(&self) {
         self.progress.unwant();

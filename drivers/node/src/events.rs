@@ -23,8 +23,11 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Subscription(Arc<Queue>);
 
-#[derive(Debug, Default)]
-struct Queue(Mutex<Waiting>);
+#[derive(Debug)]
+struct Queue {
+    wanted: fn(&Event) -> bool,
+    waiting: Mutex<Waiting>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -60,7 +63,7 @@ impl Subscription {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing in here panics half-way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,8 +92,9 @@ impl Subscribers {
         Self { queues: Vec::new(), events_max, bytes_max, over: false }
     }
 
-    pub(crate) fn subscribe(&mut self) -> Subscription {
-        let queue = Arc::new(Queue(Mutex::new(Waiting { over: self.over, ..Waiting::default() })));
+    pub(crate) fn subscribe(&mut self, wanted: fn(&Event) -> bool) -> Subscription {
+        let waiting = Mutex::new(Waiting { over: self.over, ..Waiting::default() });
+        let queue = Arc::new(Queue { wanted, waiting });
         self.queues.push(Arc::downgrade(&queue));
         Subscription(queue)
     }
@@ -100,6 +104,9 @@ impl Subscribers {
         let (events_max, bytes_max) = (self.events_max.max(1), self.bytes_max);
         self.queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
+            if !(queue.wanted)(event) {
+                return true;
+            }
             let mut waiting = queue.lock();
             waiting.bytes += bytes(event);
             waiting.events.push_back(event.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use antiphon::codes::Code;
 use antiphon::heads::Heads;
 use antiphon::op::{DocumentId, Entry};
-use antiphon::replica::{Input, LinkId, Misuse, Options, Question, Replica, Ticket};
+use antiphon::replica::{Event, Input, LinkId, Misuse, Options, Question, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::storage::{Continuity, Reply, Request, Storage, StoredDocument};
 use antiphon::wire::Access;
@@ -70,7 +70,12 @@ impl Node {
 
     /// What has happened from now on. Who does not keep up is told how much was left out.
     pub fn subscribe(&self) -> Subscription {
-        self.0.lock().subscribers.subscribe()
+        self.subscribe_to(|_| true)
+    }
+
+    /// The same, of those events only that are `wanted`; what is not costs nothing.
+    pub fn subscribe_to(&self, wanted: fn(&Event) -> bool) -> Subscription {
+        self.0.lock().subscribers.subscribe(wanted)
     }
 
     // ---------------------------------------------------------------------------------------- documents
@@ -140,6 +145,22 @@ impl Node {
                 engine.documents.check(document)?;
                 if !engine.replica.is_appending(document) {
                     return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until something is wrong with a document: its storage fails, it is not open, or the node has stopped. For
+    /// those who do something with it meanwhile that would only wait.
+    pub async fn failure(&self, document: &DocumentId) -> Error {
+        loop {
+            let changed = self.0.changed.listen();
+            {
+                let mut engine = self.0.lock();
+                let checked = engine.serving().and_then(|()| engine.documents.check(document));
+                if let Err(error) = checked {
+                    return error;
                 }
             }
             changed.await;
