@@ -70,7 +70,9 @@ impl Address {
         if authority.as_str().contains('@') {
             return Err(bad("has a user or password, which can't be used here"));
         }
-        if authority.port().is_some_and(|port| port.as_u16() == 0) || authority.as_str().ends_with(':') {
+        // A port that is no number, or too large a one, is none to `http`: it must not become the default one.
+        let without_port = authority.as_str() == authority.host();
+        if !without_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(bad("has no port that one can connect to"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -165,6 +165,7 @@ fn addresses_that_can_not_be_meant_are_refused_at_once() {
         "ws://user@host/",
         "ws://host:0/",
         "ws://host:",
+        "ws://host:65536/",
     ] {
         let error = Client::new(url).map(|_| ()).expect_err("no good address").to_string();
         assert!(error.contains("ws://HOST:PORT/PATH"), "{url}: {error}");
