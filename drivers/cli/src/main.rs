@@ -1,40 +1,29 @@
 //! The `antiphon` command.
 
-mod demo;
+mod arguments;
+mod commands;
+mod error;
+mod host;
+mod logging;
+mod output;
+mod progress;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
-/// Keeps replicas of documents in step.
-#[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Lets three replicas write over lossy links, offline and across crashes, in virtual time, and compares their disks.
-    Demo(demo::Arguments),
-}
+use arguments::Arguments;
+use output::Output;
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let mut out = io::stdout().lock();
-    let done = match command {
-        Command::Demo(arguments) => demo::run(&arguments, &mut out),
+    let Arguments { json, log, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => return error::usage(&usage),
     };
-    match done.and_then(|()| Ok(out.flush()?)) {
+    logging::start(log.as_ref(), json);
+    let mut output = Output::new(json);
+    match command.run(&mut output).and_then(|()| output.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Who closes the pipe has read enough: `antiphon demo | head` is no failure to be told of.
-        Err(demo::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Err(failure) => {
-            // If nobody listens there either, the exit code still tells.
-            let _ = writeln!(io::stderr(), "antiphon: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.tell(json),
     }
 }

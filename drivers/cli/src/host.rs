@@ -1,0 +1,166 @@
+//! Runs a replica for a command: on a data directory or in memory, and in order to the end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use antiphon::replica::{self, Authority};
+use antiphon::storage::{Continuity, Storage};
+use antiphon::wire;
+use antiphon_memory::Disk;
+use antiphon_node::{Config, Link, LinkOptions, LinkState, Node, RedialPolicy};
+use antiphon_sqlite::{Durability, Options, SqliteStorage};
+use antiphon_websocket::{Client, Roots, http};
+use async_io::{Timer, block_on};
+use futures_lite::future::or;
+
+use crate::arguments::{Access, Seconds, Url};
+use crate::error::Failure;
+
+/// How long the end of a session may take: its goodbye, and what is still on its way.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the end of a command waits for a storage that does not answer.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a replica keeps its documents in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// Gone at the end.
+    Memory,
+    Directory(&'a Path, Durability),
+}
+
+impl<'a> Place<'a> {
+    /// A command's, which promises nothing to peers but that it survives the process.
+    pub(crate) fn of(data: Option<&'a Path>) -> Self {
+        data.map_or(Self::Memory, |directory| Self::Directory(directory, Durability::Commit))
+    }
+
+    pub(crate) fn promise(self) -> wire::Durability {
+        match self {
+            Self::Memory => wire::Durability::Memory,
+            Self::Directory(_, durability) => durability.into(),
+        }
+    }
+}
+
+/// How a command's replica behaves, that comes to an end soon.
+pub(crate) fn brief() -> Config {
+    Config { close_deadline: CLOSE_DEADLINE, drain_deadline: DRAIN_DEADLINE, ..Config::default() }
+}
+
+/// Runs a replica, lets `work` use it, and shuts it down in order, also if the work failed.
+pub(crate) fn run<T>(
+    place: Place<'_>,
+    mut config: Config,
+    work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    config.replica.session.durability = place.promise();
+    match place {
+        Place::Memory => {
+            // Synced at once, as far as this disk knows: so it does not keep how to take back what is not.
+            let storage = Disk::with_promise(wire::Durability::Fsync).open().map_err(|held| {
+                Failure::new("storage", held.to_string(), "report this as a fault of antiphon") // nobody else has it
+            })?;
+            let (done, _) = block_on(drive(storage, Continuity::Proven, config, work))?;
+            done
+        }
+        Place::Directory(directory, durability) => {
+            let of_directory = |error| Failure::data(directory, &error);
+            let options = Options { durability, ..Options::default() };
+            let storage = SqliteStorage::open_directory(directory, &options).map_err(of_directory)?;
+            let continuity = storage.continuity();
+            let (done, storage) = block_on(drive(storage, continuity, config, work))?;
+            let done = done?;
+            storage.map_or(Ok(()), |storage| storage.close().map_err(of_directory))?;
+            Ok(done)
+        }
+    }
+}
+
+/// The outcome of the work, and the storage if it came back: then all is in it.
+async fn drive<S: Storage + Send + 'static, T>(
+    storage: S,
+    continuity: Continuity,
+    config: Config,
+    work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
+) -> Result<(Result<T, Failure>, Option<S>), Failure> {
+    let (node, driver) = Node::open(storage, continuity, config).await?;
+    // On a thread of its own, so that a command may wait for stdout while its session goes on.
+    let driver = std::thread::spawn(move || block_on(driver));
+    let logging = std::thread::spawn({
+        let node = node.clone();
+        move || block_on(crate::logging::follow(node))
+    });
+    let done = work(&node).await;
+    let drained = node.shutdown(None).await;
+    let storage = driver.join().ok().and_then(Result::ok);
+    let _ = logging.join(); // it has nothing to say
+    match (done, drained) {
+        (Ok(_), Err(failed)) => Err(failed.into()),
+        (done, _) => Ok((done, storage)),
+    }
+}
+
+/// Connects to a server, again and again. What it has wins where histories differ.
+pub(crate) fn connect(node: &Node, url: &Url, access: &Access) -> Result<Link, Failure> {
+    let client = client(url, access)?;
+    let token = access.token.as_ref().map(|token| token.0.clone().into());
+    let policy =
+        RedialPolicy { base: Duration::from_millis(50), cap: Duration::from_secs(2), ..RedialPolicy::default() };
+    Ok(node.connect(client, LinkOptions { token, upstream: true, principal: None }, policy)?)
+}
+
+/// How documents are opened: the server decides in a fork, and own ops are kept.
+pub(crate) fn follower() -> replica::Options {
+    replica::Options { authority: Authority::Upstream, ..replica::Options::default() }
+}
+
+/// Checks what the command line says of a server, and makes a client of it.
+pub(crate) fn client(url: &Url, access: &Access) -> Result<Client, Failure> {
+    let refused = |error: antiphon_websocket::BadAddress| Failure::usage(error.to_string(), "change it");
+    let mut client = Client::new(url.as_str()).map_err(refused)?;
+    if let Some(file) = &access.ca {
+        let pem = std::fs::read(file).map_err(|error| {
+            let error = format!("{} can't be read: {error}", file.display());
+            Failure::new("ca", error, "give --ca a file with a certificate in PEM form")
+        })?;
+        let roots = Roots::pem(&pem).map_err(|error| {
+            let error = format!("{}: {error}", file.display());
+            Failure::new("ca", error, "give --ca a file with a certificate in PEM form")
+        })?;
+        client = client.roots(&roots);
+    }
+    if let Some(token) = &access.token {
+        if !is_private(url) {
+            let error = format!("the token would go in clear to {}", url.as_str());
+            return Err(Failure::usage(error, "use wss://, or leave out --token"));
+        }
+        client = client.header("authorization", &format!("Bearer {}", token.0)).map_err(refused)?;
+    }
+    Ok(client)
+}
+
+/// Whether nobody on the way can read what is sent: it is encrypted, or does not leave the machine.
+fn is_private(url: &Url) -> bool {
+    let Ok(uri) = url.as_str().parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let loopback = host.parse().map_or_else(|_| host == "localhost", |address: std::net::IpAddr| address.is_loopback());
+    uri.scheme_str() == Some("wss") || loopback
+}
+
+/// What `future` comes to, if that is in time.
+pub(crate) async fn within<T>(Seconds(limit): Seconds, future: impl Future<Output = T>) -> Option<T> {
+    or(async { Some(future.await) }, async {
+        Timer::after(limit).await;
+        None
+    })
+    .await
+}
+
+/// Why a link is not live, if it is not.
+pub(crate) fn trouble(link: &Link) -> Option<String> {
+    match link.state() {
+        LinkState::Connecting { reason, .. } => reason,
+        LinkState::Live { .. } | LinkState::Ended(_) => None,
+    }
+}
