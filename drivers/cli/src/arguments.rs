@@ -18,10 +18,10 @@ use crate::commands::Command;
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Prints results as JSON, one object or one a line, and errors as one object: error, code, remedy
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
     /// What is logged to stderr: error, warn, info, debug, trace or off [default: warn]
-    #[arg(long, global = true, value_name = "FILTER", env = "ANTIPHON_LOG")]
+    #[arg(long, global = true, display_order = 901, value_name = "FILTER", env = "ANTIPHON_LOG")]
     pub(crate) log: Option<EnvFilterText>,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -170,14 +170,6 @@ impl Failure {
         let _ = writeln!(io::stderr(), "{line}");
         ExitCode::from(*exit)
     }
-
-    /// What happened, for a message that says more.
-    pub(crate) fn error(&self) -> &str {
-        match self {
-            Self::Told(told) => &told.error,
-            Self::Unread => "nobody reads the results",
-        }
-    }
 }
 
 fn one_line(text: &str) -> String {
@@ -201,9 +193,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let paragraphs = text.split("\n\n").filter(|part| !part.starts_with("Usage") && !part.starts_with("For more"));
+    let paragraphs = paragraphs.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
     let words = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => String::from("no command was given"),
-        _ => paragraphs.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "),
+        _ => paragraphs.collect::<Vec<_>>().join("; "),
     };
     let words = words.trim_start_matches("error: ");
     Failure::usage(words, format!("see {} --help", asked_command())).tell(json)
@@ -217,9 +210,8 @@ fn asked_command() -> String {
     asked.map_or_else(|| String::from("antiphon"), |name| format!("antiphon {name}"))
 }
 
-/// What to do where a document's server was not reached in time.
-pub(crate) fn too_late(what: &str, document: Option<&DocumentId>, reason: Option<&str>, remedy: &str) -> Failure {
-    let document = document.map_or_else(String::new, |document| format!(" {document}"));
-    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-    Failure::deadline(format!("the time was over before{document} {what}{reason}"), remedy)
+/// What to do where a document was not as far as it should be in time; `trouble` is what kept it, if that is known.
+pub(crate) fn too_late(document: &DocumentId, what: &str, trouble: Option<&str>, remedy: &str) -> Failure {
+    let trouble = trouble.map_or_else(String::new, |trouble| format!(" ({trouble})"));
+    Failure::deadline(format!("the time was over before {document} {what}{trouble}"), remedy)
 }

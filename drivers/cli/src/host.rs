@@ -1,12 +1,13 @@
 //! Runs a replica for a command: on a data directory or in memory, and in order to the end.
 
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use antiphon::replica::{self, Authority};
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire;
-use antiphon_memory::Disk;
+use antiphon_memory::{Disk, Held};
 use antiphon_node::{Config, Link, LinkOptions, LinkState, Node, RedialPolicy};
 use antiphon_sqlite::{Durability, Options, SqliteStorage};
 use antiphon_websocket::{Client, Roots, http};
@@ -48,57 +49,79 @@ pub(crate) fn brief() -> Config {
     Config { close_deadline: CLOSE_DEADLINE, drain_deadline: DRAIN_DEADLINE, ..Config::default() }
 }
 
-/// Runs a replica, lets `work` use it, and shuts it down in order, also if the work failed.
-pub(crate) fn run<T>(
-    place: Place<'_>,
-    mut config: Config,
-    work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    config.replica.session.durability = place.promise();
-    match place {
-        Place::Memory => {
-            // Synced at once, as far as this disk knows: so it does not keep how to take back what is not.
-            let storage = Disk::with_promise(wire::Durability::Fsync).open().map_err(|held| {
-                Failure::new("storage", held.to_string(), "report this as a fault of antiphon") // nobody else has it
-            })?;
-            let (done, _) = block_on(drive(storage, Continuity::Proven, config, work))?;
-            done
+/// A replica at work on threads of its own, so that a command may wait for stdout while its sessions go on.
+#[derive(Debug)]
+pub(crate) struct Host {
+    node: Node,
+    driver: JoinHandle<Result<(), Failure>>,
+    logging: JoinHandle<()>,
+}
+
+impl Host {
+    /// Opens a replica.
+    pub(crate) fn open(place: Place<'_>, mut config: Config) -> Result<Self, Failure> {
+        config.replica.session.durability = place.promise();
+        match place {
+            Place::Memory => {
+                // Synced at once, as far as this disk knows: so it does not keep how to take back what is not.
+                let storage = Disk::with_promise(wire::Durability::Fsync).open();
+                let held = |held: Held| Failure::new("storage", held.to_string(), "report this as a fault of antiphon");
+                Self::start(storage.map_err(held)?, Continuity::Proven, config, |_| Ok(()))
+            }
+            Place::Directory(directory, durability) => {
+                let of_directory = {
+                    let directory = directory.to_owned();
+                    move |error| Failure::data(&directory, &error)
+                };
+                let options = Options { durability, ..Options::default() };
+                let storage = SqliteStorage::open_directory(directory, &options).map_err(&of_directory)?;
+                let continuity = storage.continuity();
+                Self::start(storage, continuity, config, move |storage| storage.close().map_err(of_directory))
+            }
         }
-        Place::Directory(directory, durability) => {
-            let of_directory = |error| Failure::data(directory, &error);
-            let options = Options { durability, ..Options::default() };
-            let storage = SqliteStorage::open_directory(directory, &options).map_err(of_directory)?;
-            let continuity = storage.continuity();
-            let (done, storage) = block_on(drive(storage, continuity, config, work))?;
-            let done = done?;
-            storage.map_or(Ok(()), |storage| storage.close().map_err(of_directory))?;
-            Ok(done)
-        }
+    }
+
+    fn start<S: Storage + Send + 'static>(
+        storage: S,
+        continuity: Continuity,
+        config: Config,
+        close: impl FnOnce(S) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let (node, driver) = block_on(Node::open(storage, continuity, config))?;
+        let driver = thread::spawn(move || close(block_on(driver)?));
+        let logging = thread::spawn({
+            let node = node.clone();
+            move || block_on(crate::logging::follow(node))
+        });
+        Ok(Self { node, driver, logging })
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Ends in order: everything is written, and the data directory is closed.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        let drained = block_on(self.node.shutdown(None));
+        let closed = self.driver.join();
+        let _ = self.logging.join(); // it has nothing to say
+        drained?;
+        closed.unwrap_or_else(|_| Err(antiphon_node::Error::Stopped.into()))
     }
 }
 
-/// The outcome of the work, and the storage if it came back: then all is in it.
-async fn drive<S: Storage + Send + 'static, T>(
-    storage: S,
-    continuity: Continuity,
+/// Runs a replica, lets `work` use it, and ends it in order, also if the work failed.
+pub(crate) fn run<T>(
+    place: Place<'_>,
     config: Config,
     work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
-) -> Result<(Result<T, Failure>, Option<S>), Failure> {
-    let (node, driver) = Node::open(storage, continuity, config).await?;
-    // On a thread of its own, so that a command may wait for stdout while its session goes on.
-    let driver = std::thread::spawn(move || block_on(driver));
-    let logging = std::thread::spawn({
-        let node = node.clone();
-        move || block_on(crate::logging::follow(node))
-    });
-    let done = work(&node).await;
-    let drained = node.shutdown(None).await;
-    let storage = driver.join().ok().and_then(Result::ok);
-    let _ = logging.join(); // it has nothing to say
-    match (done, drained) {
-        (Ok(_), Err(failed)) => Err(failed.into()),
-        (done, _) => Ok((done, storage)),
-    }
+) -> Result<T, Failure> {
+    let host = Host::open(place, config)?;
+    let done = block_on(work(host.node()));
+    let closed = host.close();
+    let done = done?;
+    closed?;
+    Ok(done)
 }
 
 /// Connects to a server, again and again. What it has wins where histories differ.

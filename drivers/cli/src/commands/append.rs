@@ -88,14 +88,14 @@ async fn finish(node: &Node, link: Option<&Link>, document: &DocumentId) -> Resu
 fn not_in_time(link: Option<&Link>, document: &DocumentId, kept: bool) -> Failure {
     let trouble = link.and_then(host::trouble);
     match (link, kept) {
-        (None, _) => too_late("was durable here", Some(document), None, "see what holds the disk up, and call again"),
+        (None, _) => too_late(document, "was durable here", None, "see what holds the disk up, and call again"),
         (_, true) => {
             let remedy = "call again, with a longer --timeout: what is not there yet is kept in the data directory";
-            too_late("was durable at the server", Some(document), trouble.as_deref(), remedy)
+            too_late(document, "was durable at the server", trouble.as_deref(), remedy)
         }
         (_, false) => {
             let remedy = "append what is missing again, and give --data DIR to keep it meanwhile";
-            too_late("was durable at the server", Some(document), trouble.as_deref(), remedy)
+            too_late(document, "was durable at the server", trouble.as_deref(), remedy)
         }
     }
 }
@@ -106,7 +106,8 @@ fn tell(output: &mut Output, appended: &Appended<'_>, connected: bool) -> Result
     }
     let Appended { document, appended, durable } = appended;
     let place = if connected { "at the server" } else { "here" };
-    output.line(format!("{document}: {appended} ops appended, {durable} durable {place}"))
+    let ops = if *appended == 1 { "op" } else { "ops" };
+    output.line(format!("{document}: {appended} {ops} appended, {durable} durable {place}"))
 }
 
 /// The ops that this replica has authored in a document, as far as they are durable here.

@@ -1,7 +1,11 @@
 //! The commands, one a file.
 
 mod append;
+mod completions;
+mod demo;
+mod log;
 mod serve;
+mod sync;
 mod tail;
 
 use clap::Subcommand;
@@ -18,6 +22,14 @@ pub(crate) enum Command {
     Append(append::Arguments),
     /// Prints the ops of a document as they become durable here
     Tail(tail::Arguments),
+    /// Brings documents in step with a server, both ways
+    Sync(sync::Arguments),
+    /// Shows what a data directory holds of a document
+    Log(log::Arguments),
+    /// Lets two writers and a late reader work with a server that is killed meanwhile, and compares what is on disk
+    Demo(demo::Arguments),
+    /// Prints a script that completes the command line in a shell
+    Completions(completions::Arguments),
 }
 
 impl Command {
@@ -27,6 +39,10 @@ impl Command {
             Self::Serve(arguments) => serve::run(&arguments, output),
             Self::Append(arguments) => append::run(&arguments, output),
             Self::Tail(arguments) => tail::run(&arguments, output),
+            Self::Sync(arguments) => sync::run(&arguments, output),
+            Self::Log(arguments) => log::run(&arguments, output),
+            Self::Demo(arguments) => demo::run(&arguments, output),
+            Self::Completions(arguments) => completions::run(&arguments, output),
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
             Some((_, tail)) => printer.print(tail).await,
             None => {
                 let remedy = "see whether the server runs, and call again, with a longer --timeout";
-                Err(too_late("was in step with the server", Some(document), host::trouble(&link).as_deref(), remedy))
+                Err(too_late(document, "was in step with the server", host::trouble(&link).as_deref(), remedy))
             }
         }
     })

@@ -1,0 +1,174 @@
+//! `antiphon sync`: documents in step with a server, both ways.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use antiphon::op::{DocumentId, ReplicaId};
+use antiphon_node::LinkState;
+use futures_lite::future::or;
+use serde::Serialize;
+
+use crate::arguments::{Access, Seconds, Url};
+use crate::error::{Failure, too_late};
+use crate::host::{self, Place};
+use crate::output::Align::{Left, Right};
+use crate::output::{Output, Table};
+use crate::progress;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The documents: NAME, or NAME@BRANCH/SCOPE
+    #[arg(value_name = "DOC", required = true)]
+    documents: Vec<DocumentId>,
+    /// The data directory; without it, this only shows whether the server can be reached, and what it has
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The server
+    #[arg(long, value_name = "URL")]
+    connect: Url,
+    #[command(flatten)]
+    access: Access,
+    /// How long it may take until all are in step
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    timeout: Seconds,
+}
+
+/// The result.
+#[derive(Debug, Serialize)]
+struct Synced {
+    documents: Vec<SyncedDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct SyncedDocument {
+    document: String,
+    /// Ops that the server has got from here.
+    sent: u64,
+    /// Ops that were got from the server.
+    received: u64,
+    in_step: bool,
+    /// The digest of the heads.
+    heads: String,
+}
+
+/// How a document stands in the data directory.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    ops: u64,
+    heads: u64,
+    /// How far the logs of peers are held.
+    cursors: BTreeMap<ReplicaId, u64>,
+}
+
+/// How it went.
+#[derive(Debug)]
+struct Outcome {
+    server: Option<ReplicaId>,
+    /// One a document.
+    in_step: Vec<Result<Option<Standing>, Failure>>,
+    trouble: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
+    let Arguments { documents, data, connect, access, timeout } = arguments;
+    let mut documents = documents.clone();
+    documents.sort();
+    documents.dedup();
+    // Before anything is made: a wrong flag leaves nothing behind.
+    host::client(connect, access)?;
+    let before = standings(data.as_deref(), &documents)?;
+    let place = Place::of(data.as_deref());
+    let outcome = host::run(place, host::brief(), async |node| {
+        for document in &documents {
+            node.open_document(document, host::follower())?;
+        }
+        let link = host::connect(node, connect, access)?;
+        let work = async {
+            let begun = Instant::now();
+            let mut in_step = Vec::new();
+            for document in &documents {
+                let left = Seconds(timeout.0.saturating_sub(begun.elapsed()));
+                let reached = host::within(left, link.in_step(document)).await.transpose();
+                in_step.push(reached.map_err(Failure::from).map(|reached| {
+                    reached.map(|(heads, ops)| Standing { ops, heads: heads.digest(), cursors: BTreeMap::new() })
+                }));
+            }
+            let server = match link.state() {
+                LinkState::Live { replica, .. } => Some(replica),
+                _ => None,
+            };
+            Outcome { server, in_step, trouble: host::trouble(&link) }
+        };
+        Ok(or(work, progress::show(output.is_json(), node, Some(&link), &documents)).await)
+    })?;
+    let after = standings(data.as_deref(), &documents)?;
+    let mut synced = Synced { documents: Vec::new() };
+    let mut failure = None;
+    for (index, (document, reached)) in documents.iter().zip(outcome.in_step).enumerate() {
+        let in_step = matches!(reached, Ok(Some(_)));
+        let (now, failed) = match reached {
+            Ok(Some(standing)) => (Some(standing), None),
+            Ok(None) => {
+                let remedy = "see whether the server runs, and call again, with a longer --timeout";
+                let what = "was in step with the server";
+                (None, Some(too_late(document, what, outcome.trouble.as_deref(), remedy)))
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        failure = failure.or(failed);
+        // What is in the directory counts; without one: what was in memory.
+        let after = data.as_ref().map(|_| after[index].clone()).or(now).unwrap_or_default();
+        synced.documents.push(compare(document, &before[index], &after, outcome.server, in_step));
+    }
+    tell(output, &synced)?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// What the directory tells about both ends: the server's log has grown by what it got from here, by what was got from
+/// there, and by nothing else that is not here.
+fn compare(
+    document: &DocumentId,
+    before: &Standing,
+    after: &Standing,
+    server: Option<ReplicaId>,
+    in_step: bool,
+) -> SyncedDocument {
+    let cursor = |standing: &Standing| server.and_then(|server| standing.cursors.get(&server).copied()).unwrap_or(0);
+    let received = after.ops.saturating_sub(before.ops);
+    let grown = cursor(after).saturating_sub(cursor(before));
+    SyncedDocument {
+        document: document.to_string(),
+        sent: grown.saturating_sub(received),
+        received,
+        in_step,
+        heads: format!("{:016x}", after.heads),
+    }
+}
+
+/// How the documents stand in a directory, in their order.
+fn standings(data: Option<&Path>, documents: &[DocumentId]) -> Result<Vec<Standing>, Failure> {
+    let nothing = vec![Standing::default(); documents.len()];
+    let Some(data) = data.filter(|data| data.join(antiphon_sqlite::DATABASE_NAME).exists()) else { return Ok(nothing) };
+    let looked = antiphon_sqlite::look(data, |view| {
+        let standing = |document| {
+            let (stored, cursors) = (view.document(document)?, view.cursors(document)?);
+            let cursors = cursors.into_iter().map(|(peer, cursor)| (peer, cursor.position)).collect();
+            Ok(Standing { ops: stored.tail, heads: stored.heads.digest(), cursors })
+        };
+        documents.iter().map(standing).collect()
+    });
+    looked.map_err(|error| Failure::data(data, &error))
+}
+
+fn tell(output: &mut Output, synced: &Synced) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.object(synced);
+    }
+    let headline = [("document", Left), ("sent", Right), ("received", Right), ("in step", Left), ("heads", Left)];
+    let mut table = Table::new(headline);
+    for SyncedDocument { document, sent, received, in_step, heads } in &synced.documents {
+        table.row([document, sent, received, if *in_step { &"yes" } else { &"no" }, heads]);
+    }
+    output.table(&table)
+}
