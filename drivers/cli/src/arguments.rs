@@ -15,7 +15,7 @@ use crate::commands::Command;
 /// Results go to stdout; logs, progress and errors to stderr. Exit code 0: done; 1: failed; 2: the command line is wrong;
 /// 3: the time was over.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "antiphon", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Prints results as JSON, one object or one a line, and errors as one object: error, code, remedy
     #[arg(long, global = true, display_order = 900)]

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     access: Access,
     /// How long to wait, when stdin has ended, until everything is durable
-    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     access: Access,
     /// How long it may take until all are in step
-    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
 }
 

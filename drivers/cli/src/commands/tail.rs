@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     from: u64,
     /// How long it may take to be in step with the server; of no meaning with --follow
-    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
 }
 

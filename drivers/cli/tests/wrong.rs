@@ -1,0 +1,200 @@
+//! Whatever is wrong with a command line or its surroundings: one line that names the remedy, and the right exit code.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use common::{Ended, Scratch, Server, run, text};
+use serde_json::Value;
+
+/// One line with a remedy, and with `--json` one object with the same.
+fn demand(arguments: &[&str], code: i32, kind: &str, words: &[&str]) {
+    let plain = run(arguments, "");
+    check(&plain, code, arguments);
+    let line = plain.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("{arguments:?}: no line: {plain:?}"));
+    assert!(line.starts_with("antiphon: ") && !line.contains('\n'), "{arguments:?}: {line}");
+    for word in words {
+        assert!(line.contains(word), "{arguments:?}: {word:?} is not in: {line}");
+    }
+    let json = run(&[arguments, &["--json"]].concat(), "");
+    check(&json, code, arguments);
+    let object: Value = serde_json::from_str(&json.stderr).unwrap_or_else(|_| panic!("{arguments:?}: {}", json.stderr));
+    assert_eq!(object.as_object().expect("an object").len(), 3, "{object}");
+    assert_eq!(object["code"], kind, "{arguments:?}: {object}");
+    let [error, remedy] = ["error", "remedy"].map(|part| object[part].as_str().expect("text").to_owned());
+    assert!(!error.is_empty() && !remedy.is_empty(), "{object}");
+}
+
+fn check(ended: &Ended, code: i32, arguments: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+    let result = String::from_utf8_lossy(&ended.stdout);
+    // What was found until then is told, and nothing is claimed.
+    let empty = result.is_empty() || result.contains("0 ops appended") || result.contains("\"appended\":0");
+    assert!(empty || result.contains("no ") || result.contains("\"in_step\":false"), "{arguments:?}: {result}");
+}
+
+#[test]
+fn command_lines_that_cant_be_meant() {
+    let scratch = Scratch::new();
+    let data = scratch.name("data");
+    let cases: &[(&[&str], &str)] = &[
+        (&["serv"], "serve"),
+        (&["append", "notes"], "--data"),
+        (&["append", "--data", &data], "<DOC>"),
+        (&["append", "notes", "--data", &data, "--speed"], "--speed"),
+        (&["append", "", "--data", &data], "name"),
+        (&["append", "a@b@c", "--data", &data], "branch"),
+        (&["append", "a@b/c d", "--data", &data], "scope"),
+        (&["append", "line\nbreak", "--data", &data], "name"),
+        (&["append", "notes", "--data", &data, "--timeout", "soon"], "seconds"),
+        (&["append", "notes", "--data", &data, "--timeout", "-1"], "--timeout"),
+        (&["append", "notes", "--data", &data, "--connect", "http://localhost:1"], "ws://"),
+        (&["append", "notes", "--data", &data, "--connect", "localhost:8048"], "ws://"),
+        (&["tail", "notes", "--connect", "ws://localhost:99999"], "ws://HOST:PORT"),
+        (&["tail", "notes", "--connect", "ws://localhost:0"], "port"),
+        (&["tail", "notes", "--connect", "ws://"], "ws://"),
+        (&["tail", "notes", "--connect", "ws://me@localhost"], "user"),
+        (&["tail", "notes"], "--connect"),
+        (&["tail", "notes", "--connect", "ws://localhost", "--from", "x"], "--from"),
+        (&["sync", "--connect", "ws://localhost"], "<DOC>"),
+        (&["sync", "notes", "--connect", "ws://example.com", "--token", "secret"], "wss://"),
+        (&["sync", "notes", "--connect", "ws://localhost.example.com", "--token", "secret"], "wss://"),
+        (&["sync", "notes", "--connect", "ws://10.0.0.1", "--token", "secret"], "wss://"),
+        (&["tail", "notes", "--connect", "ws://localhost", "--token", "a b"], "token"),
+        (&["log", "notes"], "--data"),
+        (&["serve", "--listen", "localhost"], "HOST:PORT"),
+        (&["serve", "--listen", "localhost:x"], "port"),
+        (&["serve", "--listen", ":8048"], "0.0.0.0:8048"),
+        (&["serve", "--data", &data, "--durability", "never"], "fsync"),
+        (&["serve", "--durability", "fsync"], "--data"),
+        (&["serve", "--log", "what=ever=?"], "--log"),
+        (&["demo", "--seed", "x"], "--seed"),
+        (&["completions", "sh"], "bash"),
+    ];
+    for (arguments, word) in cases {
+        demand(arguments, 2, "usage", &[word, "; "]);
+    }
+    assert!(!scratch.path("data").exists(), "a wrong command line leaves nothing behind");
+    for (arguments, says) in [(&["--help"][..], "Usage"), (&["--version"], "antiphon "), (&["tail", "-h"], "Usage")] {
+        assert!(run(arguments, "").good().contains(says), "{arguments:?}");
+    }
+    let nothing = run(&[], "");
+    assert!(nothing.code == Some(2) && nothing.stdout.is_empty() && nothing.stderr.contains("Usage"), "{nothing:?}");
+    let secret = run(&["sync", "notes", "--connect", "ws://example.com", "--token", "secret"], "");
+    assert!(!secret.stderr.contains("secret"), "{}", secret.stderr);
+}
+
+#[test]
+fn data_directories_that_cant_be_used() {
+    let scratch = Scratch::new();
+    let file = scratch.name("file");
+    std::fs::write(&file, "a file").expect("it can be written");
+    let below = format!("{file}/below");
+    let foreign = scratch.path("foreign");
+    std::fs::create_dir(&foreign).expect("it can be made");
+    std::fs::write(foreign.join(antiphon_sqlite::DATABASE_NAME), "a shopping list, and no database").expect("writable");
+    let newer = scratch.path("newer");
+    run(&["append", "notes", "--data", text(&newer)], "kept\n").good();
+    let version = |version: i32| {
+        let database = rusqlite::Connection::open(newer.join(antiphon_sqlite::DATABASE_NAME)).expect("a database");
+        database.pragma_update(None, "user_version", version).expect("it can be written");
+    };
+    version(antiphon_sqlite::FORMAT_VERSION + 1);
+    let cases: &[(&str, &str, &[&str])] = &[
+        (&file, "data_inaccessible", &["file", "--data"]),
+        (&below, "data_inaccessible", &["below", "--data"]),
+        (text(&foreign), "data_foreign", &["not a database of antiphon", "--data"]),
+        (text(&newer), "data_newer", &["later version", "--data"]),
+    ];
+    for (data, kind, words) in cases {
+        demand(&["append", "notes", "--data", data], 1, kind, words);
+        demand(&["serve", "--listen", "127.0.0.1:0", "--data", data], 1, kind, words);
+        demand(&["log", "notes", "--data", data], 1, kind, words);
+        demand(&["sync", "notes", "--data", data, "--connect", "ws://localhost:9"], 1, kind, words);
+    }
+    version(antiphon_sqlite::FORMAT_VERSION);
+    demand(&["log", "other", "--data", text(&newer)], 1, "unknown_document", &["other", "notes"]);
+    demand(&["log", "notes", "--data", &scratch.name("none")], 1, "data_inaccessible", &["none", "--data"]);
+    assert!(!scratch.path("none").exists(), "to look at a directory does not make it");
+}
+
+#[test]
+fn a_directory_in_use_names_its_holder() {
+    let scratch = Scratch::new();
+    let server = Server::on(&scratch.path("data"));
+    let pid = server.process.child.id().to_string();
+    let data = scratch.name("data");
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0", "--data", &data][..],
+        &["append", "notes", "--data", &data],
+        &["tail", "notes", "--connect", &server.url, "--data", &data],
+        &["sync", "notes", "--connect", &server.url, "--data", &data],
+    ] {
+        demand(arguments, 1, "data_in_use", &[&pid, "--data"]);
+    }
+}
+
+#[test]
+fn a_port_in_use_or_not_to_be_had() {
+    let (scratch, server) = (Scratch::new(), Server::memory());
+    let data = scratch.name("data");
+    demand(
+        &["serve", "--listen", server.address(), "--data", &data],
+        1,
+        "port_in_use",
+        &[server.address(), "--listen"],
+    );
+    assert!(!scratch.path("data").exists(), "who can't listen makes no directory");
+    demand(&["serve", "--listen", "192.0.2.1:0"], 1, "listen", &["192.0.2.1", "--listen"]);
+    demand(&["serve", "--listen", "nobody.invalid:0"], 1, "listen", &["nobody.invalid", "--listen"]);
+}
+
+#[test]
+fn servers_that_are_not_what_they_should_be() {
+    let server = Server::memory();
+    let path = format!("{}/elsewhere", server.url);
+    let tls = server.url.replace("ws://", "wss://");
+    let no_websocket = says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi\n");
+    let no_http = says("220 mail.example.com ESMTP\r\n");
+    let cases: &[(&str, &[&str])] = &[
+        (&path, &["404", "/elsewhere", "--connect"]),
+        (&tls, &["ws://", "--connect"]),
+        (&no_websocket, &["200", "--connect"]),
+        (&no_http, &["no WebSocket server", "--connect"]),
+    ];
+    for (url, words) in cases {
+        for command in ["append", "tail", "sync"] {
+            demand(&[command, "notes", "--connect", url], 1, "connect", words);
+        }
+    }
+    demand(&["tail", "notes", "--connect", &tls, "--ca", "/nowhere.pem"], 1, "ca", &["/nowhere.pem", "--ca"]);
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("empty.pem"), "").expect("it can be written");
+    demand(&["tail", "notes", "--connect", &tls, "--ca", &scratch.name("empty.pem")], 1, "ca", &["empty.pem", "--ca"]);
+}
+
+/// An address where something answers whatever is said to it with these words.
+fn says(words: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            // What becomes of it is the client's to tell.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(words.as_bytes());
+        }
+    });
+    format!("ws://{address}")
+}
+
+#[test]
+fn a_token_that_is_missing_or_wrong() {
+    let server = Server::with(&["--token", "sesame"]);
+    let words = ["401", "--token"];
+    demand(&["tail", "notes", "--connect", &server.url], 1, "connect", &words);
+    demand(&["append", "notes", "--connect", &server.url, "--token", "sesam"], 1, "connect", &words);
+    let append = ["append", "notes", "--connect", &server.url, "--token", "sesame"];
+    assert_eq!(run(&append, "1\n").good(), "notes: 1 op appended, 1 durable at the server\n");
+}
