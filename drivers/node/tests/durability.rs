@@ -9,7 +9,7 @@ use antiphon::storage::{Continuity, Storage};
 use antiphon_memory::Disk;
 use antiphon_node::{Config, Error, Node, Notice};
 use common::*;
-use futures_lite::future::{block_on, poll_once};
+use futures_lite::future::{block_on, or, poll_once};
 
 #[test]
 fn while_the_storage_stalls_nothing_is_acknowledged() {
@@ -135,4 +135,30 @@ fn who_waits_is_told_when_the_driver_is_dropped() {
     while disk.is_held() {
         std::thread::yield_now(); // its thread closes it
     }
+}
+
+#[test]
+fn who_waits_for_a_failure_is_told_of_it() {
+    let disk = Disk::new();
+    let storage = disk.open().expect("nobody else has it");
+    let (here, there) = (Running::start(storage, Config::default()), memory());
+    let document = open(&here.node);
+    open(&there.node);
+    let link = connect(&here.node, &there.node);
+    append(&here.node, "one");
+    wait(link.acknowledged(&document)).expect("both storages work");
+    assert_eq!(link.position_acknowledged(&document), 1);
+
+    let (mut failure, mut on_link) = (Box::pin(here.node.failure(&document)), Box::pin(link.failure(&document)));
+    assert_eq!((block_on(poll_once(&mut failure)), block_on(poll_once(&mut on_link))), (None, None));
+    disk.fail_always(true);
+    append(&here.node, "two");
+    let error = wait(or(failure, on_link));
+    assert!(matches!(&error, Error::Storage { .. } | Error::Lost { .. }), "{error}");
+    disk.fail_always(false);
+    link.disconnect();
+    // What was lost is told once, to whoever asks first.
+    while !matches!(wait(link.failure(&document)), Error::Link(_)) {}
+    stop([there]);
+    stop([here]);
 }

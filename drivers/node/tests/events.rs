@@ -110,3 +110,15 @@ fn subscriptions_end_with_the_node() {
     while wait(events.next()).is_some() {}
     assert_eq!(wait(node.subscribe().next()), None);
 }
+
+#[test]
+fn a_subscriber_hears_only_of_what_it_wants() {
+    let (reader, writer) = reader(Config::default());
+    let mut sessions = reader.node.subscribe_to(|event| matches!(event, Event::Connected { .. }));
+    write(&writer.node, 3);
+    let link = connect(&writer.node, &reader.node);
+    wait(link.in_step(&document())).expect("they come in step");
+    assert!(matches!(wait(sessions.next()), Some(Notice::Event(Event::Connected { .. }))));
+    assert_eq!(sessions.try_next(), None);
+    stop([reader, writer]);
+}
