@@ -44,9 +44,14 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Bytes of ops that wait for the storage before no more of stdin is read.
+const WAITING_MAX: u64 = 4 << 20;
+
 /// How a command's replica behaves, that comes to an end soon.
 pub(crate) fn brief() -> Config {
-    Config { close_deadline: CLOSE_DEADLINE, drain_deadline: DRAIN_DEADLINE, ..Config::default() }
+    let mut config = Config { close_deadline: CLOSE_DEADLINE, drain_deadline: DRAIN_DEADLINE, ..Config::default() };
+    config.replica.waiting_max = WAITING_MAX;
+    config
 }
 
 /// A replica at work on threads of its own, so that a command may wait for stdout while its sessions go on.
