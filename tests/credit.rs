@@ -235,6 +235,23 @@ fn hundreds_of_documents_that_wait_for_one_credit_all_get_their_turn() {
 }
 
 #[test]
+fn a_backlog_waits_for_no_timer() {
+    for transport in [Transport::Reliable, Transport::Datagram { mtu: 1200 }] {
+        let mut rig = Rig::new(5);
+        let [writer, reader] = [(); 2].map(|()| rig.add(Config::default()));
+        rig.open(writer, &doc());
+        rig.open(reader, &doc());
+        rig.append(writer, &doc(), numbered(0..10_000, 1000));
+        rig.settle();
+        rig.join(writer, reader, transport);
+        let begun = rig.now;
+        // Forty windows over a path that takes no time. An acknowledgement that waited would cost 25 ms each time.
+        assert!(rig.run_until(SECOND * 10, &mut |_| {}, |rig| rig.same(writer, reader, &doc())));
+        assert!(rig.now.since(begun) <= 100 * MILLISECOND, "{transport:?}: {:?}", rig.now.since(begun));
+    }
+}
+
+#[test]
 fn a_backlog_does_not_hold_up_a_small_document() {
     // The backlog has the lower number, so that it would always come first.
     let (huge, small_one) = (document("a-huge"), document("b-small"));

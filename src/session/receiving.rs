@@ -30,7 +30,8 @@ pub(super) struct Receiving {
     /// Frames beyond a gap, or with authors not known yet, by where they begin.
     parked: BTreeMap<Point, Parked>,
     parked_bytes: u64,
-    /// Cost taken since the last acknowledgement.
+    /// Cost taken since the last acknowledgement, and cost made durable since: both are news for a peer that waits, the
+    /// first that it may forget, the second that it may send.
     pub(super) unacknowledged: u64,
     /// Missing ranges that were asked for, and when.
     asked: BTreeMap<Point, Instant>,
@@ -234,6 +235,7 @@ impl Receiving {
     pub(super) fn persisted(&mut self, position: u64) -> u64 {
         self.held = self.held.max(position);
         let released = self.undurable.finish(self.held);
+        self.unacknowledged += released;
         self.settle();
         released
     }
