@@ -40,13 +40,13 @@ impl FrameSender for Stalling {
 fn stalling_reader(node: &Node) -> (Running<MemoryStorage>, LinkId, Arc<AtomicU64>, Receiver<()>) {
     let reader = memory();
     let document = open(&reader.node);
+    let mut events = reader.node.subscribe();
     let ((out, from_reader), (to_node, from_node)) = pair();
     let stalls = Arc::new(AtomicU64::new(0));
     let (closed, is_closed) = unbounded();
     reader.node.accept((to_node, from_node), LinkOptions::default()).expect("the node runs");
     let stalling = Stalling { out, stalls: stalls.clone(), _closed: closed };
     let link = node.accept((stalling, from_reader), LinkOptions::default()).expect("the node runs");
-    let mut events = reader.node.subscribe();
     while !matches!(wait(events.next()), Some(Notice::Event(Event::InStep { .. }))) {}
     assert_eq!(reader.node.document(&document).map(|(_, tail)| tail), Some(0));
     (reader, link, stalls, is_closed)
