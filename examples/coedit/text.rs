@@ -1,0 +1,65 @@
+//! The document of one writer: a text of `yrs`. Its updates are what antiphon carries, as bytes that it knows nothing of.
+
+use yrs::updates::decoder::Decode;
+use yrs::{ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, Text as _, TextRef, Transact, Update};
+
+use crate::Failure;
+use crate::trace::Patch;
+
+pub(crate) struct Text {
+    doc: Doc,
+    text: TextRef,
+}
+
+impl Text {
+    /// Where two insert at the same place, yrs puts the smaller client id to the left: so did those who made the traces,
+    /// with the agents' numbers.
+    pub(crate) fn of(agent: u32) -> Self {
+        let client_id = ClientID::new(u64::from(agent) + 1);
+        let doc = Doc::with_options(Options { offset_kind: OffsetKind::Utf16, ..Options::with_client_id(client_id) });
+        let text = doc.get_or_insert_text("text");
+        Self { doc, text }
+    }
+
+    /// Carries out the patches of one transaction, and returns it as an update; one that changes nothing is one too.
+    pub(crate) fn edit(&mut self, patches: &[Patch]) -> Result<Vec<u8>, Failure> {
+        let mut transaction = self.doc.transact_mut();
+        for Patch(position, deleted, inserted) in patches {
+            let content = self.text.get_string(&transaction);
+            let bad = || format!("deletes {deleted} characters at {position}: the text is shorter");
+            let (start, rest) = units(&content, *position).ok_or_else(bad)?;
+            let (length, _) = units(rest, *deleted).ok_or_else(bad)?;
+            if length > 0 {
+                self.text.remove_range(&mut transaction, start, length);
+            }
+            self.text.insert(&mut transaction, start, inserted);
+        }
+        Ok(transaction.encode_update_v1())
+    }
+
+    /// Takes in updates of others. Whatever they build on must be here, or among them and before them.
+    pub(crate) fn integrate<'a>(&mut self, updates: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Failure> {
+        let mut transaction = self.doc.transact_mut();
+        for update in updates {
+            transaction.apply_update(Update::decode_v1(update)?)?;
+        }
+        if transaction.has_missing_updates() {
+            return Err("an update builds on one that its transaction had not seen".into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn content(&self) -> String {
+        self.text.get_string(&self.doc.transact())
+    }
+}
+
+/// How many UTF-16 units, which is what yrs counts in here, the first so many code points have; and what comes after.
+fn units(content: &str, code_points: usize) -> Option<(u32, &str)> {
+    let mut rest = content.chars();
+    let mut units = 0;
+    for _ in 0..code_points {
+        units += rest.next()?.len_utf16();
+    }
+    Some((u32::try_from(units).ok()?, rest.as_str()))
+}
