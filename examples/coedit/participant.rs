@@ -38,8 +38,8 @@ impl Participant {
         let client = Client::new(&format!("ws://{}/", line.address()))?;
         let policy = RedialPolicy {
             base: Duration::from_millis(20),
-            cap: Duration::from_millis(500),
-            ..RedialPolicy::default()
+            cap: Duration::from_millis(200),
+            healthy_after: Duration::from_millis(200),
         };
         let link = node.connect(client, LinkOptions::default(), policy)?;
         Ok(Self { node, link, document: document.clone(), line, ledger })
