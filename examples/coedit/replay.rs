@@ -67,7 +67,7 @@ enum Deed {
 /// Replays a trace, and returns what has come of it; and what of it should not have.
 pub(crate) fn replay(name: String, trace: Trace, seed: u64) -> Result<(Summary, Vec<&'static str>), Failure> {
     if trace.parts.len() < 2 {
-        return Err(format!("it has {} writers: it takes two to write at the same time", trace.parts.len()).into());
+        return Err(format!("{name} can't be replayed: it takes two to write at the same time").into());
     }
     let started = Instant::now();
     let directory = tempfile::tempdir()?;

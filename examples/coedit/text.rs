@@ -26,9 +26,12 @@ impl Text {
         let mut transaction = self.doc.transact_mut();
         for Patch(position, deleted, inserted) in patches {
             let content = self.text.get_string(&transaction);
-            let bad = || format!("deletes {deleted} characters at {position}: the text is shorter");
-            let (start, rest) = units(&content, *position).ok_or_else(bad)?;
-            let (length, _) = units(rest, *deleted).ok_or_else(bad)?;
+            let short = || {
+                let length = content.chars().count();
+                format!("has a patch that reaches beyond the text: [{position}, {deleted}, ...] in {length} characters")
+            };
+            let (start, rest) = units(&content, *position).ok_or_else(short)?;
+            let (length, _) = units(rest, *deleted).ok_or_else(short)?;
             if length > 0 {
                 self.text.remove_range(&mut transaction, start, length);
             }

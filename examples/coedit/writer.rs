@@ -53,7 +53,7 @@ impl Session {
             waits += u64::from(!inbox.holds(&transaction.needs));
             inbox.integrate(&transaction.needs, &mut text, reports).await?;
             let update = text.edit(&transaction.patches);
-            let update = update.map_err(|error| format!("transaction {} {error}", transaction.index))?;
+            let update = update.map_err(|error| format!("transaction {} of the trace {error}", transaction.index))?;
             participant.append(update).await?;
             self.overlap.look(me, &self.writers);
             let _ = reports.send(Report::Written); // if nobody listens, the run is over
