@@ -5,10 +5,11 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use antiphon::Machine;
 use antiphon::codes::Code;
 use antiphon::op::ReplicaId;
-use antiphon::replica::{Admission, Config, Event, LinkId, Options, Question};
-use antiphon::session::{By, Transport};
+use antiphon::replica::{Admission, Config, Event, Input, LinkId, Options, Question};
+use antiphon::session::{self, By, Transport};
 use antiphon::wire::{Access, Message};
 use common::rig::*;
 use common::*;
@@ -110,4 +111,85 @@ fn who_may_only_read_a_document_of_the_apps_is_read_to_and_not_heard() {
         assert_eq!(rig.tail(host, &doc()), 3, "nothing of it was taken");
         assert!(rig.endings(host).is_empty(), "which is no reason to end the session");
     }
+}
+
+/// A host that is asked and does not answer yet, and a peer, joined and live.
+fn undecided(seed: u64) -> (Rig, usize, usize) {
+    let mut rig = Rig::new(seed);
+    let (host, peer) = (rig.add(careful()), rig.add(Config::default()));
+    rig.ends[host].questions = Some(Vec::new());
+    let wire = rig.join(host, peer, Transport::Reliable);
+    rig.wires[wire].trace = Some(Vec::new());
+    rig.run_for(SECOND);
+    (rig, host, peer)
+}
+
+fn opens_sent(rig: &Rig, wire: usize) -> usize {
+    let sent = rig.wires[wire].trace.iter().flatten().filter(|traced| match traced {
+        Traced::Sent(0, frame) => matches!(unwrapped(frame, Transport::Reliable), Message::Open(_)),
+        _ => false,
+    });
+    sent.count()
+}
+
+#[test]
+fn a_late_grant_opens_nothing_that_was_closed_meanwhile() {
+    // The one who had the document open is the host's app, and then the peer's.
+    for of_host in [true, false] {
+        let (mut rig, host, peer) = undecided(63);
+        let opener = if of_host { host } else { peer };
+        rig.open(opener, &doc());
+        rig.append(opener, &doc(), numbered(0..3, 20));
+        rig.run_for(SECOND);
+        let (ticket, _) = rig.ends[host].questions.as_mut().expect("they are kept").remove(0);
+        rig.input(opener, Input::Close { document: doc() });
+        rig.run_for(SECOND);
+        rig.input(host, Input::Answer { ticket, answer: Ok(Access::Write) });
+        rig.run_for(SECOND);
+        assert_eq!(opens_sent(&rig, 0), 0);
+        assert_eq!(rig.tail(if of_host { peer } else { host }, &doc()), 0, "nothing was told");
+    }
+}
+
+#[test]
+fn while_the_host_decides_it_is_asked_once() {
+    let (mut rig, host, peer) = undecided(64);
+    rig.open(host, &doc());
+    for _ in 0..10 {
+        rig.open(peer, &doc());
+        rig.run_for(SECOND);
+        rig.input(peer, Input::Close { document: doc() });
+        rig.run_for(SECOND);
+    }
+    assert_eq!(rig.ends[host].questions.as_ref().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_one_replica_may_have_another_on_its_path_is_not_told() {
+    use antiphon::wire::Tag;
+    let datagram = Transport::Datagram { mtu: 1200 };
+    let mut rig = Rig::new(65);
+    let host = rig.add(careful());
+    rig.open(host, &doc());
+    rig.append(host, &doc(), numbered(0..3, 20));
+    rig.settle();
+    let wire = rig.stranger(host, datagram);
+    let asked = asked(&mut rig, host, |replica| (replica == ReplicaId([2; 16])).then_some(Access::Write));
+    for (replica, nonce) in [(2, 22), (3, 33)] {
+        rig.wires[wire].queues[0].clear();
+        let local = session::Local {
+            replica: ReplicaId([replica; 16]),
+            timeline: antiphon::op::Timeline::new(replica.into()),
+            previous: None,
+            nonce,
+            token: None,
+        };
+        let config = session::Config { transport: datagram, ..session::Config::default() };
+        let mut peer = antiphon::Session::new(rig.now, config, local);
+        let Some(session::Output::Transmit(hello)) = peer.poll() else { panic!("sessions begin with Hello") };
+        assert!(Tag::NONE.unseal(&hello).is_some());
+        rig.feed(wire, hello);
+    }
+    assert_eq!(asked.borrow().len(), 1, "nobody asked for the second: its session is to begin anew");
+    assert_eq!(rig.endings(host), [Code::RESTARTED]);
 }

@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) alarm: Option<Instant>,
     /// The documents that are, or are to be, open on it; each knows how far that is.
     pub(super) attached: BTreeSet<DocumentId>,
+    /// The documents about which the host was asked and has not answered.
+    pub(super) asking: BTreeSet<DocumentId>,
     /// Whether its session may have outputs.
     busy: bool,
     /// How often its peer had a cursor beyond the tail of one of our logs.
@@ -64,9 +66,9 @@ impl Replica {
         };
         let config = session::Config { transport, ..self.config.session.clone() };
         let session = Session::new(self.now, config, local);
-        let (alarm, attached, busy, tails_lost) = (None, BTreeSet::new(), true, 0);
+        let (alarm, attached, asking, busy, tails_lost) = (None, BTreeSet::new(), BTreeSet::new(), true, 0);
         let full = self.links.len() >= self.config.sessions_max;
-        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, busy, tails_lost }));
+        self.links.insert(link, Box::new(Link { session, upstream, alarm, attached, asking, busy, tails_lost }));
         self.busy.push_back(link);
         if full {
             let reason = String::from("too many sessions");
@@ -85,6 +87,7 @@ impl Replica {
     fn forget_link(&mut self, link: LinkId) -> bool {
         self.store_cursors(link);
         let Some(state) = self.links.remove(&link) else { return false };
+        self.asked.drop_where(|asked| matches!(asked, Asked::Peer(of) | Asked::Document(of, _) if *of == link));
         if let Some(at) = state.alarm {
             self.alarms.remove(&(at, Alarm::Session(link)));
         }
@@ -290,12 +293,31 @@ impl Replica {
         }
     }
 
-    /// Asks the host whether a peer may have a document.
+    /// Asks the host whether a peer may have a document, unless it is at that.
     fn ask_for(&mut self, link: LinkId, document: DocumentId, access: Access, schema: Option<Schema>) {
-        let Some(state) = self.links.get(&link).filter(|state| state.session.has_accepted()) else { return };
+        let asking_max = self.config.session.limits.documents as usize;
+        let Some(state) = self.links.get_mut(&link).filter(|state| state.session.has_accepted()) else { return };
         let Some(replica) = state.session.peer() else { return };
-        let question = Question::Document { link, replica, document: document.clone(), access, schema };
-        self.ask(Asked::Document(link, document), question);
+        if state.asking.len() >= asking_max {
+            let reason = String::from("the host has not decided about so many documents");
+            return self.deny(link, &document, Code::TOO_MANY_DOCUMENTS, reason);
+        }
+        if state.asking.insert(document.clone()) {
+            let question = Question::Document { link, replica, document: document.clone(), access, schema };
+            self.ask(Asked::Document(link, document), question);
+        }
+    }
+
+    /// The host has decided about a document, which the peer or the app may have closed meanwhile.
+    pub(super) fn decided(&mut self, link: LinkId, document: &DocumentId, answer: Result<Access, (Code, String)>) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.asking.remove(document);
+        let wanted = self.documents.get(document).is_some_and(|document| document.is_wanted());
+        match answer {
+            Ok(grant) if wanted || state.session.is_waiting(document) => self.grant(link, document, grant),
+            Ok(_) => {}
+            Err((code, reason)) => self.deny(link, document, code, reason),
+        }
     }
 
     pub(super) fn grant(&mut self, link: LinkId, document: &DocumentId, grant: Access) {

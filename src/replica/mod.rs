@@ -226,10 +226,7 @@ impl Replica {
         }
         match self.asked.take(ticket) {
             Some(Asked::Peer(link)) => self.admit(link, answer.map(|_| ())),
-            Some(Asked::Document(link, document)) => match answer {
-                Ok(grant) => self.grant(link, &document, grant),
-                Err((code, reason)) => self.deny(link, &document, code, reason),
-            },
+            Some(Asked::Document(link, document)) => self.decided(link, &document, answer),
             _ => {}
         }
     }

@@ -82,6 +82,20 @@ impl Tickets {
         asked
     }
 
+    /// Drops what is no longer worth an answer.
+    pub(super) fn drop_where(&mut self, needless: impl Fn(&Asked) -> bool) {
+        for (_, asked) in &mut self.asked {
+            if asked.take_if(|asked| needless(asked)).is_some() {
+                self.answered += 1;
+            }
+        }
+        while let Some((_, None)) = self.asked.front() {
+            self.asked.pop_front();
+            self.answered -= 1;
+        }
+        self.forget_answered();
+    }
+
     /// A question that is never answered must not keep the places of all that follow.
     fn forget_answered(&mut self) {
         if self.answered > self.asked.len() / 2 {

@@ -182,14 +182,14 @@ impl Session {
         // A frame with the new nonces proves that the peer has begun a new session on this path.
         let candidate = self.candidate.as_ref()?;
         if candidate.1.unseal(&frame).is_some() {
-            self.finish(Ending {
-                code: Code::RESTARTED,
-                reason: String::from("the peer began a new session on this path"),
-                retry_after: None,
-                by: By::Peer,
-            });
+            self.restarted();
         }
         None
+    }
+
+    fn restarted(&mut self) {
+        let reason = String::from("the peer began a new session on this path");
+        self.finish(Ending { code: Code::RESTARTED, reason, retry_after: None, by: By::Peer });
     }
 
     fn on_hello(&mut self, hello: Hello) {
@@ -208,6 +208,10 @@ impl Session {
             if peer.heard {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
                 return self.link.send_hello(&self.hello);
+            }
+            if self.has_accepted() && peer.hello.replica != hello.replica {
+                // What the host lets one replica do, it does not let another.
+                return self.restarted();
             }
             // Whichever Hello is the real one will be repeated, and wins. What the other was told, nobody has heard.
             self.start_over();
