@@ -34,14 +34,13 @@ async fn until_over(mut step: impl AsyncFnMut() -> Option<()>) {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (executor, rooms, mut links) = (Rc::new(LocalExecutor::new()), Rc::<Rooms>::default(), Vec::new());
+    let (executor, rooms, document) = (Rc::new(LocalExecutor::new()), Rc::<Rooms>::default(), "notes".parse()?);
     smol::block_on(executor.run(async {
         let server = Server::new(ServerConfig::default()).path("/{room}".parse()?).authenticate(|request| async move {
             Ok(LinkOptions { principal: request.parameter("room").map(Into::into), ..LinkOptions::default() })
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let (url, document, here) =
-            (format!("ws://{}/duo", listener.local_addr()?), "notes".parse()?, executor.clone());
+        let (url, here, mut links) = (format!("ws://{}/duo", listener.local_addr()?), executor.clone(), Vec::new());
         let _accepting = executor.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 here.spawn(relay(server.clone(), rooms.clone(), stream)).detach();
