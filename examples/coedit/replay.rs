@@ -93,13 +93,13 @@ struct Replay<'a> {
 impl<'a> Replay<'a> {
     fn new(trace: Trace, server: Serving, directory: &'a Path) -> Result<Self, Failure> {
         let document: DocumentId = "shared text".parse()?;
-        let Trace { end_content, transactions, parts } = trace;
+        let Trace { end_content, transactions, wide, parts } = trace;
         let names = parts.iter().map(|part| format!("writer-{}", part.agent));
         let writers = names.map(|name| Ok(Arc::new(join(&directory.join(name), &document, &server)?)));
         let writers = writers.collect::<Result<Vec<_>, Failure>>()?;
         let authors = writers.iter().enumerate().map(|(number, writer)| (writer.replica(), number)).collect();
         let overlap = Overlap::new(writers.len());
-        let session = Session { parts, end_content, transactions, writers, authors, overlap };
+        let session = Session { parts, end_content, transactions, wide, writers, authors, overlap };
         let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} transactions, {msg}")?;
         Ok(Self {
             session: Arc::new(session),
@@ -267,7 +267,7 @@ impl Stored {
     fn read(directory: &Path, document: &DocumentId) -> Result<Self, Failure> {
         let mut storage = SqliteStorage::open_directory(directory, &Options::default())?;
         let StoredDocument { heads, tail, .. } = storage.document(document)?;
-        let (mut text, mut position, mut body_bytes) = (Text::of(0), 0, 0);
+        let (mut text, mut position, mut body_bytes) = (Text::of(0, false), 0, 0);
         while position < tail {
             let entries = storage.read(document, position, READ_COST)?;
             let bodies = entries.iter().map(|entry| entry.op.body.bytes().ok_or("an op has no body"));

@@ -30,7 +30,7 @@ fn session(seed: u64) -> Result<Recording, Failure> {
     let mut rng = Rng::new(seed);
     let agents = 0..WRITERS as u32;
     let mut writers: Vec<Writer> =
-        agents.map(|agent| Writer { text: Text::of(agent), seen: vec![0; WRITERS] }).collect();
+        agents.map(|agent| Writer { text: Text::of(agent, true), seen: vec![0; WRITERS] }).collect();
     let mut txns: Vec<Txn> = Vec::new();
     let (mut updates, mut seen): (Vec<Vec<u8>>, Vec<Vec<usize>>) = (Vec::new(), Vec::new());
     for index in 0..TRANSACTIONS {

@@ -37,6 +37,8 @@ pub(crate) struct Patch(pub(crate) usize, pub(crate) usize, pub(crate) String);
 pub(crate) struct Trace {
     pub(crate) end_content: String,
     pub(crate) transactions: u64,
+    /// Whether it has characters that are two units in UTF-16.
+    pub(crate) wide: bool,
     /// Those who write, in the order of their agents' numbers. Agents without transactions are not among them.
     pub(crate) parts: Vec<Part>,
 }
@@ -98,6 +100,8 @@ impl TryFrom<Recording> for Trace {
         let mut seen: Vec<Vec<u64>> = Vec::with_capacity(txns.len());
         let mut last: Vec<Option<usize>> = vec![None; agents.len()];
         let transactions = txns.len() as u64;
+        let mut inserted = txns.iter().flat_map(|txn| &txn.patches).flat_map(|Patch(_, _, inserted)| inserted.chars());
+        let wide = inserted.any(|character| character.len_utf16() > 1);
         for (index, Txn { parents, agent, patches }) in txns.into_iter().enumerate() {
             let bad = |what: String| Failure::from(format!("transaction {index} {what}"));
             if agent >= num_agents {
@@ -126,6 +130,6 @@ impl TryFrom<Recording> for Trace {
             seen.push(now);
             last[writer] = Some(index);
         }
-        Ok(Self { end_content, transactions, parts })
+        Ok(Self { end_content, transactions, wide, parts })
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct Session {
     pub(crate) parts: Vec<Part>,
     pub(crate) end_content: String,
     pub(crate) transactions: u64,
+    pub(crate) wide: bool,
     pub(crate) writers: Vec<Arc<Participant>>,
     /// Which writer an author is.
     pub(crate) authors: BTreeMap<ReplicaId, usize>,
@@ -47,7 +48,7 @@ impl Session {
     /// Makes the transactions of a writer, one after the other, each on exactly what its parents imply.
     pub(crate) async fn write(&self, me: usize, reports: &Sender<Report>) -> Result<Outcome, Failure> {
         let (participant, part) = (&self.writers[me], &self.parts[me]);
-        let (mut text, mut inbox) = (Text::of(part.agent), Inbox::new(self, participant, Some(me)));
+        let (mut text, mut inbox) = (Text::of(part.agent, self.wide), Inbox::new(self, participant, Some(me)));
         let mut waits = 0;
         for transaction in &part.transactions {
             waits += u64::from(!inbox.holds(&transaction.needs));
@@ -70,7 +71,7 @@ impl Session {
         reports: &Sender<Report>,
     ) -> Result<Outcome, Failure> {
         let inbox = Inbox::new(self, participant, None);
-        let (content, heads) = self.finish(participant, inbox, Text::of(agent), reports).await?;
+        let (content, heads) = self.finish(participant, inbox, Text::of(agent, self.wide), reports).await?;
         Ok(Outcome { content, heads, waits: 0 })
     }
 
