@@ -145,6 +145,7 @@ fn examples() -> BTreeMap<&'static str, Message> {
         }),
         ("ping", Message::Ping(Ping { token: 1, blocked: false })),
         ("pong", Message::Pong(Pong { token: 1 })),
+        ("immediate-ack", Message::ImmediateAck(ImmediateAck { document: 9, to: 301 })),
         ("credit", Message::Credit(Credit { number: 5, total: 1_048_576 })),
         ("snapshot", {
             Message::Snapshot(SnapshotPart { document: 3, offset: 0, total: 1, bytes: Bytes::from_static(b"s") })
@@ -293,7 +294,7 @@ fn the_table_of_kinds_is_that_of_the_code() {
         let kind = if kind & 0x10 != 0 && kind & 0x40 == 0 { kind & !0xa0 } else { kind };
         assert_eq!(kinds.get(&kind).map(String::as_str), Some(expected), "{name}, kind {kind:#04x}");
     }
-    assert_eq!(kinds.len(), 23);
+    assert_eq!(kinds.len(), 24);
 }
 
 /// Seeds for the fuzz target of the wire; written only when asked for.

@@ -19,5 +19,6 @@ fuzz_target!(|data: &[u8]| {
     let runs = RUNS.fetch_add(1, Relaxed) + 1;
     if runs.is_power_of_two() && runs >= 1 << 12 {
         eprintln!("{live} of {runs} runs had a live session");
+        assert!(2 * live > runs, "most runs should get as far as a live session");
     }
 });

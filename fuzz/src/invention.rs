@@ -60,7 +60,8 @@ impl Run<'_> {
             }
             4 => Message::Credit(Credit { number, total: input.number().saturating_mul(100) }),
             5 => Message::Ping(Ping { token: number, blocked: input.flag() }),
-            6 => Message::Pong(Pong { token: number }),
+            6 if number % 2 == 0 => Message::Pong(Pong { token: number }),
+            6 => Message::ImmediateAck(ImmediateAck { document, to: input.number() }),
             7 => {
                 let author = ReplicaId([input.below(6); 16]);
                 Message::Author(Announce { document, number: input.number() as u32, author, base: number })

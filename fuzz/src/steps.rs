@@ -159,12 +159,13 @@ impl Run<'_> {
     fn use_legally(&mut self) {
         let index = u32::from(self.input.below(NAMES.len() as u8));
         let subject = self.input.flag();
-        let kind = self.input.below(3);
+        let kind = self.input.below(4);
         let end = self.end(subject);
         let number = end.first() + index;
         let input = match kind {
             0 => Some(Input::Close { number, code: Code::DONE, reason: String::new() }),
             1 => end.opening(number, false),
+            2 => Some(Input::ImmediateAck { number }),
             _ => end.opening(number, true),
         };
         if let Some(input) = input {

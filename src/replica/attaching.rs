@@ -129,6 +129,7 @@ impl Replica {
             cursor: cursor.filter(|_| !forget),
         };
         self.session_input(link, session::Input::Open(Box::new(opening)));
+        self.want_acks(document);
     }
 
     /// Goes on with all links on which the document is to be open.
@@ -157,8 +158,7 @@ impl Replica {
             state.attached.remove(document);
         }
         if let Some(state) = self.documents.get_mut(document) {
-            state.forget_held(link);
-            state.links.remove(link);
+            state.forget_link(link);
         }
     }
 

@@ -6,10 +6,12 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::attaching::Attached;
 use super::documents::Document;
 use super::links::Link;
 use super::{Asked, LinkId, Reading, Replica};
-use crate::op::Entry;
+use crate::log::Log;
+use crate::op::{DocumentId, Entry};
 use crate::session::{self, Live};
 use crate::small::SmallMap;
 use crate::storage::{Batch, Request};
@@ -52,6 +54,21 @@ impl Document {
             state.input(now, *link, input, sessions.busy);
         }
         packed
+    }
+
+    /// Asks for the acknowledgements that are waited for, if what they are to cover is durable here.
+    pub(super) fn want_acks(&mut self, now: Instant, sessions: &mut Sessions<'_>) {
+        if self.pipeline.awaited.is_empty() {
+            return;
+        }
+        let tail = self.log().map_or(0, Log::tail);
+        let links = &self.links;
+        self.pipeline.awaited.retain(|link, to| {
+            let number = links.get(*link).and_then(Attached::number).filter(|_| *to <= tail);
+            let (Some(number), Some(state)) = (number, sessions.links.get_mut(link)) else { return true };
+            state.input(now, *link, session::Input::ImmediateAck { number }, sessions.busy);
+            false
+        });
     }
 
     /// Packs a batch once, for all sessions.
@@ -99,6 +116,22 @@ impl Document {
 }
 
 impl Replica {
+    /// The app waits for a link's acknowledgement of all that it has appended, whether that is durable yet or not.
+    pub(super) fn want_ack(&mut self, document: &DocumentId, link: LinkId) {
+        let Some(state) = self.documents.get_mut(document).filter(|state| state.links.contains(link)) else { return };
+        let to = state.tail_to_be();
+        state.pipeline.awaited.insert(link, to);
+        self.want_acks(document);
+    }
+
+    /// Asks for the acknowledgements of a document that are waited for and due.
+    pub(super) fn want_acks(&mut self, document: &DocumentId) {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        let frame_max = self.config.session.limits.frame as usize;
+        let mut sessions = Sessions { links: &mut self.links, busy: &mut self.busy, frame_max };
+        state.want_acks(self.now, &mut sessions);
+    }
+
     // ---------------------------------------------------------------------------------------- reading
 
     /// A session that is behind wants entries: from memory if they are there, else from storage.

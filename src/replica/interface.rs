@@ -74,6 +74,14 @@ pub enum Input {
         /// The bodies, in order.
         bodies: Vec<Bytes>,
     },
+    /// The app waits until the peer of `link` acknowledges what it has appended to a document so far: as soon as that is
+    /// sent, the peer is asked not to hold its acknowledgement back. If the document is not open there, nothing happens.
+    ImmediateAck {
+        /// Which.
+        document: DocumentId,
+        /// Whose acknowledgement.
+        link: LinkId,
+    },
     /// The answer to [`Output::Storage`].
     Storage {
         /// The question's.

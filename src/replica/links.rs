@@ -93,8 +93,7 @@ impl Replica {
         }
         for document in &state.attached {
             if let Some(state) = self.documents.get_mut(document) {
-                state.forget_held(link);
-                state.links.remove(link);
+                state.forget_link(link);
             }
             self.idle_check(document);
         }

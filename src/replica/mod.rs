@@ -268,6 +268,7 @@ impl Machine for Replica {
             Input::Open { document, options } => self.open(document, options),
             Input::Close { document } => self.close(&document)?,
             Input::Append { document, bodies } => self.append(&document, bodies)?,
+            Input::ImmediateAck { document, link } => self.want_ack(&document, link),
             Input::Storage { ticket, reply } => self.on_storage(ticket, reply),
             Input::Answer { ticket, answer } => self.on_answer(ticket, answer),
             Input::Reset { document, link } => self.reset_by_app(&document, link)?,

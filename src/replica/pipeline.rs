@@ -1,6 +1,6 @@
 //! The pipeline: what wants to be in a log is judged, gathered, written, and shown when it is durable.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -32,6 +32,8 @@ pub(super) struct Pipeline {
     pub(super) salvaged: Option<u64>,
     /// Which of the entries were put aside by a reset: they are still there until they are durable here.
     pub(super) salvage: Range<usize>,
+    /// Links that are to acknowledge at once, when the log has grown to a position.
+    pub(super) awaited: BTreeMap<LinkId, u64>,
     /// What is being written: nothing more until that is done.
     pub(super) writing: Option<Writing>,
 }
@@ -206,12 +208,26 @@ impl Document {
         }
     }
 
+    /// The link is gone, or the document is no longer to be open on it.
+    pub(super) fn forget_link(&mut self, link: LinkId) {
+        self.forget_held(link);
+        self.pipeline.awaited.remove(&link);
+        self.links.remove(link);
+    }
+
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
         self.pipeline.held.remove(link);
         if let Some(writing) = &mut self.pipeline.writing {
             writing.held.remove(link);
         }
+    }
+
+    /// The tail when all that is on its way will be durable.
+    pub(super) fn tail_to_be(&self) -> u64 {
+        let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.batch.entries.len());
+        let coming = writing + self.pipeline.entries.len() + self.waiting.len();
+        self.log().map_or(0, Log::tail) + coming as u64
     }
 
     /// Whether the app's appends are on their way: not yet durable, in doubt after a failure, or put aside by a reset.
@@ -322,6 +338,7 @@ impl Replica {
         let frame_max = self.config.session.limits.frame as usize;
         let mut sessions = Sessions { links: &mut self.links, busy: &mut self.busy, frame_max };
         self.stats.packed += state.fan_out(&batch, &held, self.now, &mut sessions);
+        state.want_acks(self.now, &mut sessions);
         if let Some(log) = state.log_mut() {
             log.trim(self.config.tail_max);
         }

@@ -315,6 +315,7 @@ impl Session {
             Message::Changes(changes) => self.on_changes(changes)?,
             Message::Ack(ack) => self.on_ack(&ack)?,
             Message::Rewind(rewind) => self.on_rewind(&rewind)?,
+            Message::ImmediateAck(wanted) => self.on_immediate_ack(wanted),
             Message::Credit(credit) => {
                 if credit.number > self.credit.0 {
                     self.credit = (credit.number, credit.total);

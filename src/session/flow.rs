@@ -8,7 +8,7 @@ use super::{Event, Live, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
 use crate::op::Timeline;
-use crate::wire::{Access, Ack, Announce, Malformed, Message, Packed, Point, Rewind};
+use crate::wire::{Access, Ack, Announce, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
 
 impl Session {
     // ---------------------------------------------------------------------------------------- the host's storage
@@ -44,6 +44,22 @@ impl Session {
         self.check_level(number);
         self.wake(number);
         Ok(())
+    }
+
+    /// The host waits for the acknowledgement of all that is in the log.
+    pub(super) fn want_ack(&mut self, number: u32) -> Result<(), Misuse> {
+        let document = self.documents.get_mut(&number).ok_or(Misuse::NotOpen(number))?;
+        document.sending.awaited = Some(document.sending.tail);
+        self.ask_ack(number);
+        Ok(())
+    }
+
+    /// Asks for an acknowledgement if one is waited for and everything that it is to cover was sent.
+    fn ask_ack(&mut self, number: u32) {
+        let Some(document) = self.documents.get_mut(&number).filter(|document| document.is_open()) else { return };
+        if let Some(to) = document.sending.ask_ack() {
+            self.link.send(&Message::ImmediateAck(ImmediateAck { document: number, to }));
+        }
     }
 
     /// Passes entries that the peer brought itself, if these did come from it and this document is just there.
@@ -265,6 +281,7 @@ impl Session {
         }
         if fresh {
             self.measure(number, end);
+            self.ask_ack(number);
         }
         self.set_retransmit(number);
     }

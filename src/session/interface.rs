@@ -124,6 +124,12 @@ pub enum Input {
         /// What the heads said.
         comparison: Comparison,
     },
+    /// The host waits until the peer acknowledges everything that is durable here: the peer is asked not to hold that
+    /// acknowledgement back (the delay of acknowledgements saves frames, and costs who waits).
+    ImmediateAck {
+        /// The document.
+        number: u32,
+    },
     /// The host ends the session.
     Goodbye {
         /// Why.

@@ -293,6 +293,7 @@ impl Machine for Session {
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,
             Input::Compared { number, comparison } => self.compared(number, comparison)?,
+            Input::ImmediateAck { number } => self.want_ack(number)?,
             Input::Goodbye { code, reason, retry_after } => {
                 self.finish(Ending { code, reason, retry_after, by: By::Us });
             }

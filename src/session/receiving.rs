@@ -33,6 +33,8 @@ pub(super) struct Receiving {
     /// Cost taken since the last acknowledgement, and cost made durable since: both are news for a peer that waits, the
     /// first that it may forget, the second that it may send.
     pub(super) unacknowledged: u64,
+    /// The peer waits for the acknowledgement of everything below this position.
+    pub(super) awaited: u64,
     /// Missing ranges that were asked for, and when.
     asked: BTreeMap<Point, Instant>,
 }
@@ -97,6 +99,19 @@ impl Receiving {
     /// Whether parts of an op were taken, and not all.
     pub(super) fn is_assembling(&self) -> bool {
         self.taken.is_some_and(|taken| taken.offset > 0)
+    }
+
+    /// Whether everything that the peer waits for is durable, and it was not told.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited > 0 && self.held >= self.awaited
+    }
+
+    /// The peer is told how far this is.
+    pub(super) fn acknowledged(&mut self) {
+        self.unacknowledged = 0;
+        if self.is_awaited() {
+            self.awaited = 0;
+        }
     }
 
     pub(super) fn window(&self, bounds: u64) -> u64 {

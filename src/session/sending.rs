@@ -29,6 +29,8 @@ pub(super) struct Sending {
     pub(super) acked: u64,
     /// The highest place ever sent.
     top: Point,
+    /// Everything below this position is to be acknowledged at once: the peer is asked for it when it was sent.
+    pub(super) awaited: Option<u64>,
     /// What may be outstanding beyond `received`.
     pub(super) window: u64,
     pub(super) outstanding: Outstanding,
@@ -144,6 +146,12 @@ impl Sending {
 
     pub(super) fn skipped(&mut self) {
         self.advance(Point::at(self.passed));
+    }
+
+    /// Up to where the peer is to be asked for an acknowledgement now, once: all that is waited for was sent.
+    pub(super) fn ask_ack(&mut self) -> Option<u64> {
+        let to = self.awaited.take_if(|to| *to <= self.sent.position)?;
+        (self.acked < to).then_some(to)
     }
 
     fn advance(&mut self, to: Point) {

@@ -6,7 +6,7 @@ use super::receiving::{Bounds, Taken};
 use super::{Event, Output, Session, Timer};
 use crate::codes::Code;
 use crate::time::Instant;
-use crate::wire::{Access, Ack, Announce, Changes, Level, Malformed, Message, Rewind, Skip};
+use crate::wire::{Access, Ack, Announce, Changes, ImmediateAck, Level, Malformed, Message, Rewind, Skip};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
 const REORDER_WAIT: Duration = Duration::from_millis(10);
@@ -153,12 +153,24 @@ impl Session {
     /// Something is to be acknowledged: soon, or at once if the peer may wait for it.
     pub(super) fn acknowledge(&mut self, number: u32) {
         let Some(document) = self.documents.get(&number) else { return };
-        let urgent = document.receiving.unacknowledged * 2 >= u64::from(self.config.limits.window);
+        let receiving = &document.receiving;
+        let half = receiving.unacknowledged * 2 >= u64::from(self.config.limits.window);
+        let urgent = half || receiving.is_awaited();
         self.acks_due.insert(number);
         if urgent {
             self.send_ack(number);
         } else {
             self.timers.set_earlier(Timer::Ack, self.now + self.config.ack_delay);
+        }
+    }
+
+    /// The peer waits for an acknowledgement. One that is not due would tell it nothing new.
+    pub(super) fn on_immediate_ack(&mut self, wanted: ImmediateAck) {
+        let Some(number) = self.by_peer.get(&wanted.document).copied() else { return };
+        let Some(document) = self.documents.get_mut(&number) else { return };
+        document.receiving.awaited = document.receiving.awaited.max(wanted.to);
+        if document.receiving.is_awaited() && self.acks_due.contains(&number) {
+            self.send_ack(number);
         }
     }
 
@@ -186,7 +198,7 @@ impl Session {
             document.told_level = Some(here);
             document.told.at = self.now;
         }
-        document.receiving.unacknowledged = 0;
+        document.receiving.acknowledged();
         self.acks += 1;
         let ack = Ack {
             document: theirs.number,

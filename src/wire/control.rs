@@ -337,6 +337,15 @@ pub struct Rewind {
     pub to: Option<Point>,
 }
 
+/// Somebody waits for the acknowledgement of what was sent: it is not to be held back.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct ImmediateAck {
+    /// The sender's number of the document.
+    pub document: u32,
+    /// Everything of the sender's log below this position is waited for.
+    pub to: u64,
+}
+
 /// What an app tells others now and need not keep. Its place on the wire; nothing sends it yet.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Presence {

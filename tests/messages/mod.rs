@@ -30,7 +30,7 @@ impl Arbitrary for AnyChanges {
 }
 
 /// How many kinds [`message`] draws: all of them.
-pub(crate) const KINDS: u8 = 22;
+pub(crate) const KINDS: u8 = 23;
 
 /// A message of the `kind`th kind, counted from 0.
 pub(crate) fn message(g: &mut Gen, kind: u8) -> Message {
@@ -99,7 +99,8 @@ pub(crate) fn message(g: &mut Gen, kind: u8) -> Message {
         18 => Message::Presence(Presence { document: short(g), body: bytes(g) }),
         19 => Message::Reliable(number(g), bytes(g)),
         20 => Message::Unknown(0x41 + u8::arbitrary(g) % 0x3f, bytes(g)),
-        21 => Message::Changes(changes(g)),
+        21 => Message::ImmediateAck(ImmediateAck { document: short(g), to: number(g) }),
+        22 => Message::Changes(changes(g)),
         _ => panic!("there are {KINDS} kinds"),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use antiphon::codes::{Code, Retry};
 use antiphon::heads::Heads;
 use antiphon::op::DocumentId;
+use antiphon::replica::{Input, LinkId};
 use async_io::Timer;
 use futures_lite::future::or;
 
@@ -58,9 +59,12 @@ impl Link {
     /// # Errors
     /// If the document is not open or is closed at the other end, the storage failed, or the link is over for good.
     pub async fn acknowledged(&self, document: &DocumentId) -> Result<(), Error> {
+        let mut asked = None;
+        self.node.0.turn(|engine| self.want_ack(engine, document, &mut asked));
         self.node.written(document).await?;
         let mut goal = None;
         self.until(|engine| {
+            self.want_ack(engine, document, &mut asked);
             engine.documents.check(document)?;
             let progress = self.on_link(engine, document)?;
             let Some((_, tail)) = engine.replica.document(document) else { return Ok(false) };
@@ -119,6 +123,15 @@ impl Link {
         });
     }
 
+    /// Asks for the peer's acknowledgement, once a session.
+    fn want_ack(&self, engine: &mut Engine, document: &DocumentId, asked: &mut Option<LinkId>) {
+        if let LinkState::Live { link, .. } = self.state()
+            && asked.replace(link) != Some(link)
+        {
+            engine.tell(Input::ImmediateAck { document: document.clone(), link });
+        }
+    }
+
     fn on_link(&self, engine: &Engine, document: &DocumentId) -> Result<OnLink, Error> {
         let progress = self.progress.document(document);
         if let Some((code, reason, by)) = progress.closed {
@@ -134,13 +147,13 @@ impl Link {
     async fn until(&self, mut reached: impl FnMut(&mut Engine) -> Result<bool, Error>) -> Result<(), Error> {
         loop {
             let changed = self.node.0.changed.listen();
-            {
-                let mut engine = self.node.0.lock();
-                match self.state() {
-                    LinkState::Ended(end) => return Err(Error::Link(end)),
-                    LinkState::Live { .. } if reached(&mut engine)? => return Ok(()),
-                    _ => engine.serving()?,
-                }
+            let reached = self.node.0.turn(|engine| match self.state() {
+                LinkState::Ended(end) => Err(Error::Link(end)),
+                LinkState::Live { .. } if reached(engine)? => Ok(true),
+                _ => engine.serving().map(|()| false),
+            });
+            if reached? {
+                return Ok(());
             }
             changed.await;
         }

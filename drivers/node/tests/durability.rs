@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use antiphon::replica::{self, Event, Misuse};
 use antiphon::storage::{Continuity, Storage};
-use antiphon_memory::Disk;
+use antiphon_memory::{Disk, MemoryStorage};
 use antiphon_node::{Config, Error, Node, Notice};
 use common::*;
 use futures_lite::future::{block_on, or, poll_once};
@@ -37,6 +37,20 @@ fn while_the_storage_stalls_nothing_is_acknowledged() {
     gate.open();
     wait(acknowledged).expect("now it is durable");
     assert_eq!(server.stop().inner.document(&document).expect("it can be read").tail, 2);
+}
+
+#[test]
+fn who_waits_for_an_acknowledgement_does_not_wait_for_its_delay() {
+    let mut config = Config::default();
+    config.replica.session.ack_delay = Duration::from_secs(3600);
+    let (server, writer) = (Running::start(MemoryStorage::new(), config), memory());
+    let document = open(&writer.node);
+    let link = connect(&writer.node, &server.node);
+    for body in ["first", "second", "third"] {
+        append(&writer.node, body);
+        wait(link.acknowledged(&document)).expect("the server says so at once");
+    }
+    stop([server, writer]);
 }
 
 #[test]
