@@ -15,9 +15,8 @@ fn the_loop_by_hand_is_the_example() {
 
 #[test]
 fn the_loop_by_hand_is_short() {
-    let lines = code(EXAMPLE).lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-    assert!(lines < 80, "{lines} lines of code");
+    let lines = code(EXAMPLE).lines().count();
+    assert!(lines < 80, "{lines} lines");
 }
 
 #[test]

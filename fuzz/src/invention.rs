@@ -6,8 +6,8 @@ use antiphon::heads::{Head, Heads};
 use antiphon::op::{Body, Cursor, DocumentId, ReplicaId, Timeline};
 use antiphon::wire::control::pack_heads;
 use antiphon::wire::{
-    Access, Ack, Announce, Changes, Confirm, Content, Credit, End, Farewell, Fork, HeadsPart, Level, Message, Open,
-    OwnTimelines, Ping, Point, Pong, Resume, Rewind, Run as OpRun, Skip, SnapshotPart,
+    Access, Ack, Announce, Changes, Confirm, Content, Credit, End, Farewell, Fork, HeadsPart, ImmediateAck, Level,
+    Message, Open, OwnTimelines, Ping, Point, Pong, Resume, Rewind, Run as OpRun, Skip, SnapshotPart,
 };
 
 use crate::run::Run;
