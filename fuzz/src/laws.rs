@@ -2,6 +2,7 @@
 
 use antiphon::codes::{Code, Fault};
 use antiphon::op::OP_OVERHEAD;
+use antiphon::wire::Point;
 
 use crate::host::End;
 
@@ -36,8 +37,9 @@ pub(crate) fn check(end: &End) {
     let logs: u64 = end.documents.values().map(|(log, _)| log.cost()).sum();
     assert!(outstanding <= logs, "{outstanding} outstanding of {logs} in all logs");
     for number in end.documents.keys() {
-        if let (Some(taken), Some(held)) = (end.session.taken(*number), end.session.held(*number)) {
-            assert!(held.position <= taken.position, "held {held:?}, taken {taken:?}");
+        if let Some(at) = end.session.frontiers(*number) {
+            assert!(at.sent >= at.received && at.received >= Point::at(at.acked), "{at:?}");
+            assert!(at.taken >= Point::at(at.held), "{at:?}");
         }
     }
 }

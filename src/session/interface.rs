@@ -14,7 +14,7 @@ use crate::log::{Chunk, Comparison, Log};
 use crate::op::{Cursor, DocumentId, Op, ReplicaId, Timeline};
 use crate::timeline::History;
 use crate::wire::control::Schema;
-use crate::wire::{Access, Durability, Packed};
+use crate::wire::{Access, Durability, Packed, Point};
 
 /// A document that the host opens on the session: what it holds of it, durably, at this moment.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -350,6 +350,22 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
+/// How far a document is on a session: `sent >= received >= acked` of this end's log, `taken >= held` of the peer's.
+/// Everything that a session does follows from these five.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Frontiers {
+    /// Everything of our log before this place was sent, or is not needed.
+    pub sent: Point,
+    /// Everything before this place was taken by the peer.
+    pub received: Point,
+    /// Everything below this position is durable at the peer.
+    pub acked: u64,
+    /// Everything of the peer's log before this place was handed to the host.
+    pub taken: Point,
+    /// Everything below this position is durable here.
+    pub held: u64,
+}
+
 /// What went over a session, counted.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Stats {
@@ -363,6 +379,7 @@ pub struct Stats {
     pub frames_received: u64,
     /// Their bytes.
     pub bytes_received: u64,
-    /// Frames among them that were damaged, or of another session, or came when they meant nothing.
+    /// Frames among them that were damaged, or of another session, or more than was granted, or came when they meant
+    /// nothing.
     pub frames_dropped: u64,
 }

@@ -35,7 +35,7 @@ use crate::time::Instant;
 use crate::wire::{Message, Ping, Point, Tag};
 
 pub use config::{BYTES_BEFORE_WELCOME, Config, FRAME_BYTES_MIN, Local, Transport};
-pub use interface::{By, Ending, Event, Input, Live, Misuse, Opening, Output, Stats};
+pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stats};
 
 use document::Document;
 use handshake::{Peer, Phase};
@@ -216,6 +216,14 @@ impl Session {
             Some(document) => document.held(),
             None => self.held_at_end.get(&number).copied(),
         }
+    }
+
+    /// How far a document is, once both ends know where they start.
+    pub fn frontiers(&self, number: u32) -> Option<Frontiers> {
+        let Document { sending, receiving, .. } = &**self.documents.get(&number)?;
+        let taken = receiving.taken.filter(|_| sending.started.is_some())?;
+        let (sent, received, acked) = (sending.sent, sending.received, sending.acked);
+        Some(Frontiers { sent, received, acked, taken, held: receiving.held })
     }
 
     /// Cost of what was sent and not yet received, and of what was taken and is not yet durable.

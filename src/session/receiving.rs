@@ -66,8 +66,10 @@ pub(super) enum Taken {
     Duplicate,
     /// Something is missing before it.
     Early,
-    /// It may not be: too large, or more than was granted.
+    /// It may not be: an op is too large.
     TooLarge,
+    /// It is more than was granted.
+    Excess,
 }
 
 /// What a session takes at most of one document.
@@ -153,8 +155,11 @@ impl Receiving {
             return Ok(Taken::Early);
         };
         let cost: u64 = ops.iter().map(Op::cost).sum();
-        if ops.iter().any(|op| op.body.wire_len() as u64 > bounds.op) || !self.grants(cost, ops.len(), bounds) {
+        if ops.iter().any(|op| op.body.wire_len() as u64 > bounds.op) {
             return Ok(Taken::TooLarge);
+        }
+        if !self.grants(cost, ops.len(), bounds) {
+            return Ok(Taken::Excess);
         }
         Ok(self.advance(taken.position, end, ops, cost, bounds))
     }
@@ -185,8 +190,11 @@ impl Receiving {
         let Content::Part { author, seq, offset: _, total, piece } = changes.content else {
             return Err(Malformed::Kind);
         };
-        if u64::from(total) > bounds.op || taken.offset == 0 && !self.grants(u64::from(total), 1, bounds) {
+        if u64::from(total) > bounds.op {
             return Ok(Taken::TooLarge);
+        }
+        if taken.offset == 0 && !self.grants(u64::from(total), 1, bounds) {
+            return Ok(Taken::Excess);
         }
         let known = if start.position == taken.position { taken.offset - start.offset } else { 0 };
         let piece = piece.get(known as usize..).ok_or(Malformed::Order)?;

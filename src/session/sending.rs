@@ -1,6 +1,6 @@
 //! My log to the peer: `sent >= received >= acked`, and what goes into the next frame.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -44,8 +44,8 @@ pub(super) struct Sending {
     staged: Option<Chunk>,
     /// The position that the host was asked to load from.
     loading: Option<u64>,
-    /// The last op that went in parts: its position and the bytes of its body.
-    parts: Option<(u64, u32)>,
+    /// The ops that went in parts and were not taken whole: by their positions, the bytes of their bodies.
+    parts: BTreeMap<u64, u32>,
     /// Ranges that the peer misses, at most [`RESEND_MAX`].
     resend: VecDeque<(Point, Point)>,
     /// After silence: everything from `received` on is sent again, at first one frame, then more with each answer.
@@ -332,7 +332,7 @@ impl Sending {
         let author = chunk.authors[&first.id.author];
         let part = pack_part(allowance.number, allowance.begins, range.start, first, author, offset, allowance.bytes);
         let Some((packed, end)) = part else { return Step::Blocked };
-        self.parts = Some((range.start, first.body.wire_len() as u32));
+        self.parts.insert(range.start, first.body.wire_len() as u32);
         // At first it is charged what the document may have, so that others go on beside it. The rest comes with the
         // last part, which waits until nothing of theirs is outstanding: then the peer takes the op as a whole.
         let cost = match (fresh, end.offset) {
@@ -414,6 +414,9 @@ impl Sending {
             }
         }
         self.received = received;
+        while self.parts.first_key_value().is_some_and(|(position, _)| *position < received.position) {
+            self.parts.pop_first();
+        }
         self.advance(received);
         self.outstanding.finish(received.position);
         while self.resend.front().is_some_and(|(_, to)| *to <= received) {
@@ -450,7 +453,7 @@ impl Sending {
 
     /// Whether frames could begin or end there.
     fn is_place(&self, point: Point) -> bool {
-        let in_parts = self.parts.is_some_and(|(position, total)| point.position == position && point.offset < total);
+        let in_parts = self.parts.get(&point.position).is_some_and(|total| point.offset < *total);
         point <= self.top && (point.offset == 0 || in_parts)
     }
 

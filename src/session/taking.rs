@@ -89,7 +89,10 @@ impl Session {
             }
             Taken::Part | Taken::Duplicate => self.acknowledge(number),
             Taken::Early => self.on_early(number),
-            Taken::TooLarge => self.end(Code::OVERRUN, "more was sent than the limits and the credit allow"),
+            // What is sent again may overlap what was taken, and then counts twice: it will come again.
+            Taken::Excess if datagram => self.link.stats.frames_dropped += 1,
+            Taken::Excess => self.end(Code::OVERRUN, "more was sent than the credit allows"),
+            Taken::TooLarge => self.end(Code::OVERRUN, "an op is larger than the limits allow"),
         }
         Ok(())
     }
