@@ -14,7 +14,7 @@ use antiphon::rng::Rng;
 use antiphon::session::Transport;
 use antiphon::storage::{Continuity, Storage};
 use antiphon::{Instant, Machine};
-use antiphon_memory::{Disk, MemoryStorage};
+use antiphon_memory::MemoryStorage;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -30,7 +30,7 @@ struct Node {
 impl Node {
     fn new(seed: u64) -> Self {
         let mut entropy = Rng::new(seed);
-        let mut storage = Disk::new().open().expect("a new disk");
+        let mut storage = MemoryStorage::new();
         let identity = storage.open(Continuity::Proven, &mut entropy).expect("a new disk");
         let replica = Replica::new(Config::default(), identity, [seed as u8; 32]);
         Self { replica, storage, frames: VecDeque::new(), received: 0, acknowledged: 0 }

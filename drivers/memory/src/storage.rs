@@ -271,9 +271,10 @@ impl Drop for Holder {
 }
 
 impl MemoryStorage {
-    /// An empty disk of its own, for those who don't mean to break it.
+    /// An empty disk of its own, for those who don't mean to break it: each write is synced by itself, so that nothing
+    /// is kept by which it could be taken back.
     pub fn new() -> Self {
-        let disk = Disk::new();
+        let disk = Disk::with_promise(Durability::Fsync);
         let mut medium = disk.medium();
         disk.hold(&mut medium)
     }
