@@ -23,8 +23,8 @@ pub enum Error {
         /// What the storage said.
         reason: String,
     },
-    /// The storage failed, works again, and did not keep these appends: append them again if they are still wanted.
-    /// [`Event::Recovered`](antiphon::replica::Event::Recovered) has the bodies.
+    /// The storage failed, works again, and did not keep these appends. Everybody who waits for the document, or
+    /// appends to it, is told, until the app takes them back with [`Node::take_lost`](crate::Node::take_lost).
     Lost {
         /// The document.
         document: DocumentId,
@@ -76,7 +76,7 @@ impl fmt::Display for Error {
             Self::Lost { document, appends } => {
                 write!(
                     f,
-                    "the storage failed, and did not keep {appends} ops appended to {document}: append them again"
+                    "the storage failed, and did not keep {appends} ops appended to {document}: take them back, and append them again"
                 )
             }
             Self::Closed { document, code, reason, by } => {
@@ -118,7 +118,6 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Storage { .. } => Retry::Later,
-            Self::Lost { .. } => Retry::Now,
             Self::Misuse(Misuse::Full(_)) => Retry::Later,
             _ => Retry::Never,
         }

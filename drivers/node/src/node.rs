@@ -111,16 +111,21 @@ impl Node {
     ///
     /// # Errors
     /// If the document is not open for writing, a body is too large, so much waits for the storage that no more is taken
-    /// ([`Misuse::Full`]), or the node has stopped. Then none of them was appended.
+    /// ([`Misuse::Full`]), something was [lost](Error::Lost) and not taken back, or the node has stopped. Then none of
+    /// them was appended.
     pub fn try_append(&self, document: &DocumentId, bodies: Vec<Bytes>) -> Result<(), Error> {
-        self.0.input(Input::Append { document: document.clone(), bodies })
+        self.0.turn(|engine| {
+            engine.running()?;
+            engine.documents.check_lost(document)?;
+            Ok(engine.input(Input::Append { document: document.clone(), bodies })?)
+        })
     }
 
     /// The same, and waits where so much waits for the storage that no more is taken.
     ///
     /// # Errors
-    /// If the document is not open for writing, a body is too large, or the node has stopped. Then none of them was
-    /// appended.
+    /// If the document is not open for writing, a body is too large, something was [lost](Error::Lost) and not taken
+    /// back, or the node has stopped. Then none of them was appended.
     pub async fn append(&self, document: &DocumentId, bodies: Vec<Bytes>) -> Result<(), Error> {
         loop {
             let changed = self.0.changed.listen();
@@ -134,13 +139,14 @@ impl Node {
     /// Waits until everything that was appended to a document is durable here.
     ///
     /// # Errors
-    /// If the storage failed meanwhile or before: as [`Error::Storage`] while it is tried again, and then, once, as
-    /// [`Error::Lost`] if something was not kept. Or if the document is not open, or the node has stopped.
+    /// If the storage failed meanwhile or before: as [`Error::Storage`] while it is tried again, and then, if something
+    /// was not kept, as [`Error::Lost`] until the app [takes it back](Self::take_lost). Or if the document is not open,
+    /// or the node has stopped.
     pub async fn written(&self, document: &DocumentId) -> Result<(), Error> {
         loop {
             let changed = self.0.changed.listen();
             {
-                let mut engine = self.0.lock();
+                let engine = self.0.lock();
                 engine.serving()?;
                 engine.documents.check(document)?;
                 if !engine.replica.is_appending(document) {
@@ -151,13 +157,23 @@ impl Node {
         }
     }
 
+    /// Takes back what was appended to a document and lost when its storage failed, in its order: to be appended again,
+    /// if it is still wanted. Until then everybody who waits for the document, or appends to it, is told that something
+    /// was [lost](Error::Lost): nobody takes it for durable, or goes on without it. Closing the document gives it up.
+    ///
+    /// # Errors
+    /// If the document is not open.
+    pub fn take_lost(&self, document: &DocumentId) -> Result<Vec<Bytes>, Error> {
+        Ok(self.0.lock().documents.take_lost(document)?)
+    }
+
     /// Waits until something is wrong with a document: its storage fails, it is not open, or the node has stopped. For
     /// those who do something with it meanwhile that would only wait.
     pub async fn failure(&self, document: &DocumentId) -> Error {
         loop {
             let changed = self.0.changed.listen();
             {
-                let mut engine = self.0.lock();
+                let engine = self.0.lock();
                 let checked = engine.serving().and_then(|()| engine.documents.check(document));
                 if let Err(error) = checked {
                     return error;

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use antiphon::codes::{Code, Retry};
 use antiphon::op::{DocumentId, ReplicaId};
-use antiphon::replica::{Authority, Event, LinkId, Options, Replica};
+use antiphon::replica::{Authority, Event, LinkId, Misuse, Options, Replica};
 use antiphon::session::By;
 use antiphon::wire::Durability;
+use bytes::Bytes;
 
 use crate::error::{Error, LinkEnd};
 
@@ -21,8 +22,8 @@ pub(crate) struct DocumentState {
     authority: Authority,
     /// The storage failed, and is tried again.
     failure: Option<String>,
-    /// Appends that were lost with that, and that nobody was told of yet.
-    lost: u64,
+    /// What was appended and lost with that, until the app takes it back.
+    lost: Vec<Bytes>,
     /// The position after the last durable entry.
     pub(crate) tail: u64,
     /// How often the log began anew, or lost its end.
@@ -48,18 +49,27 @@ impl Documents {
         self.0.remove(document);
     }
 
-    /// What is wrong with a document, if anything is. Lost appends are told once.
-    pub(crate) fn check(&mut self, document: &DocumentId) -> Result<(), Error> {
-        let Some(state) = self.0.get_mut(document) else {
-            return Err(Error::Misuse(antiphon::replica::Misuse::NotOpen(document.clone())));
-        };
+    /// What is wrong with a document, if anything is.
+    pub(crate) fn check(&self, document: &DocumentId) -> Result<(), Error> {
+        let state = self.get(document).ok_or_else(|| Misuse::NotOpen(document.clone()))?;
         if let Some(reason) = &state.failure {
             return Err(Error::Storage { document: Some(document.clone()), reason: reason.clone() });
         }
-        match std::mem::take(&mut state.lost) {
+        self.check_lost(document)
+    }
+
+    /// Whether something of it was lost that the app has not taken back.
+    pub(crate) fn check_lost(&self, document: &DocumentId) -> Result<(), Error> {
+        match self.get(document).map_or(0, |state| state.lost.len() as u64) {
             0 => Ok(()),
             appends => Err(Error::Lost { document: document.clone(), appends }),
         }
+    }
+
+    /// What was lost of a document, which then is as if it had never been appended.
+    pub(crate) fn take_lost(&mut self, document: &DocumentId) -> Result<Vec<Bytes>, Misuse> {
+        let state = self.0.get_mut(document).ok_or_else(|| Misuse::NotOpen(document.clone()))?;
+        Ok(std::mem::take(&mut state.lost))
     }
 
     /// Whether a fork in this document is mended by itself, when it is found on a link of this kind.
@@ -90,7 +100,7 @@ impl Documents {
             Event::Opened { .. } => state.failure = None,
             Event::Recovered { lost, .. } => {
                 state.failure = None;
-                state.lost += lost.len() as u64;
+                state.lost.extend_from_slice(lost);
             }
             Event::Failed { reason, .. } => state.failure = Some(reason.clone()),
             _ => {}

@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use antiphon::op::DocumentId;
 use antiphon::replica::{self, Event, Misuse};
 use antiphon::storage::{Continuity, Storage};
 use antiphon_memory::{Disk, MemoryStorage};
@@ -93,8 +94,8 @@ fn appends_wait_where_the_storage_is_behind() {
     running.stop();
 }
 
-#[test]
-fn a_storage_that_fails_is_told_and_what_it_did_not_keep() {
+/// A node with one op that its disk has kept, on a disk that fails from then on.
+fn on_a_failing_disk() -> (Disk, Running<MemoryStorage>, DocumentId) {
     let disk = Disk::new();
     let storage = disk.open().expect("nobody else uses it");
     let soon = replica::Config { retry: (Duration::from_millis(5), PATIENCE), ..replica::Config::default() };
@@ -102,9 +103,14 @@ fn a_storage_that_fails_is_told_and_what_it_did_not_keep() {
     let document = open(&running.node);
     append(&running.node, "kept");
     wait(running.node.written(&document)).expect("it is written");
-    let mut events = running.node.subscribe();
-
     disk.fail_always(true);
+    (disk, running, document)
+}
+
+#[test]
+fn a_storage_that_fails_is_told_and_what_it_did_not_keep() {
+    let (disk, running, document) = on_a_failing_disk();
+    let mut events = running.node.subscribe();
     append(&running.node, "lost");
     let failed = wait(running.node.written(&document)).expect_err("the disk fails");
     let lost = match failed {
@@ -121,12 +127,41 @@ fn a_storage_that_fails_is_told_and_what_it_did_not_keep() {
         other => panic!("{other}"),
     };
     assert_eq!(lost, Error::Lost { document: document.clone(), appends: 1 });
-    assert_eq!(wait(running.node.written(&document)), Ok(()), "it is told once");
-
     disk.fail_always(false);
-    append(&running.node, "lost, and appended again");
+    for body in running.node.take_lost(&document).expect("it is open") {
+        assert_eq!(body, "lost");
+        running.node.try_append(&document, vec![body]).expect("nothing is lost any more");
+    }
     wait(running.node.written(&document)).expect("the disk works again");
     assert_eq!(running.stop().document(&document).expect("it can be read").tail, 2);
+}
+
+#[test]
+fn everybody_who_waits_learns_of_a_loss_until_it_is_taken_back() {
+    let (disk, running, document) = on_a_failing_disk();
+    let there = memory();
+    open(&there.node);
+    let link = connect(&running.node, &there.node);
+    wait(link.live()).expect("it connects");
+    running.node.try_append(&document, vec!["one".into(), "two".into()]).expect("it is open");
+    let lost = Error::Lost { document: document.clone(), appends: 2 };
+    // Whoever asks, and however often: at first they may hear that it is tried again.
+    let learns = |wait_once: &dyn Fn() -> Error| while wait_once() != lost {};
+    for _ in 0..2 {
+        learns(&|| wait(running.node.written(&document)).expect_err("it was lost"));
+        learns(&|| wait(running.node.failure(&document)));
+        learns(&|| wait(link.acknowledged(&document)).expect_err("it was lost"));
+        learns(&|| wait(link.in_step(&document)).expect_err("it was lost"));
+        learns(&|| wait(link.failure(&document)));
+        learns(&|| wait(running.node.append(&document, vec!["three".into()])).expect_err("it would stand before"));
+    }
+    disk.fail_always(false);
+    assert_eq!(running.node.take_lost(&document), Ok(vec!["one".into(), "two".into()]));
+    assert_eq!(running.node.take_lost(&document), Ok(vec![]));
+    append(&running.node, "all in one");
+    wait(link.acknowledged(&document)).expect("nothing is lost any more");
+    assert_eq!(wait(link.in_step(&document)).map(|(_, tail)| tail), Ok(2));
+    stop([running, there]);
 }
 
 #[test]
@@ -171,7 +206,6 @@ fn who_waits_for_a_failure_is_told_of_it() {
     assert!(matches!(&error, Error::Storage { .. } | Error::Lost { .. }), "{error}");
     disk.fail_always(false);
     link.disconnect();
-    // What was lost is told once, to whoever asks first.
     while !matches!(wait(link.failure(&document)), Error::Link(_)) {}
     stop([there]);
     stop([here]);
