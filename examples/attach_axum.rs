@@ -70,7 +70,7 @@ async fn upgrade(State(node): State<Node>, mut request: Request) -> Response {
 
 async fn attach(upgrade: OnUpgrade, node: Node) {
     if let Ok(stream) = upgrade.await {
-        let socket = Socket::upgraded(TokioIo::new(stream).compat(), &SocketConfig::default()).await;
+        let socket = Socket::upgraded(TokioIo::new(stream).compat(), node.frame_max(), &SocketConfig::default()).await;
         let _ = node.accept(socket, LinkOptions::default()); // it is shutting down
     }
 }

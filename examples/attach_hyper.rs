@@ -99,7 +99,7 @@ fn upgrade(request: &mut Request<Incoming>, node: &Node) -> Response<String> {
 
 async fn attach(upgrade: OnUpgrade, node: Node) {
     if let Ok(stream) = upgrade.await {
-        let socket = Socket::upgraded(Stream(stream), &SocketConfig::default()).await;
+        let socket = Socket::upgraded(Stream(stream), node.frame_max(), &SocketConfig::default()).await;
         let _ = node.accept(socket, LinkOptions::default()); // it is shutting down
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, error::Error, io, net::Ipv4Addr, rc::Rc, sync::Arc};
 
-use antiphon::{replica::Options, storage::Continuity};
+use antiphon::{replica::Options, storage::Continuity, wire::Limits};
 use antiphon_memory::MemoryStorage;
 use antiphon_node::{Config, FrameReceiver, FrameSender, LinkOptions, Node, RedialPolicy, Transport};
 use antiphon_websocket::{Client, Server, ServerConfig};
@@ -15,7 +15,7 @@ use smol::{LocalExecutor, future::or, net::TcpListener, net::TcpStream};
 type Rooms = RefCell<BTreeMap<Arc<str>, (Sender<Bytes>, Receiver<Bytes>)>>;
 
 async fn relay(server: Server, rooms: Rc<Rooms>, stream: TcpStream) -> io::Result<()> {
-    let (socket, options) = server.handshake(stream, None).await?;
+    let (socket, options) = server.handshake(stream, None, Limits::default().frame).await?;
     let (mut sender, mut receiver) = socket.split();
     let ((to_peer, from_us), (to_us, from_peer)) = (bounded(16), bounded(16));
     rooms.borrow_mut().retain(|_, (peer, _)| !peer.is_closed());

@@ -230,7 +230,8 @@ async fn attempt(
     options: &LinkOptions,
     progress: &Arc<Progress>,
 ) -> Result<Over, Failure> {
-    let connected = async { connector.connect().await.map_err(Failure::Connect) };
+    let connected =
+        async { connector.connect(shared.config.replica.session.limits.frame).await.map_err(Failure::Connect) };
     let unwanted = async { Err(Failure::Unwanted(becomes_unwanted(shared, progress).await)) };
     let transport = or(connected, unwanted).await?;
     let link = shared.connected(transport.kind(), options, Some(progress.clone()));

@@ -275,6 +275,12 @@ impl Node {
         Ok(Link::new(self.clone(), progress))
     }
 
+    /// Bytes of the largest frame that peers send to this node: [`Limits::frame`](antiphon::wire::Limits) of its
+    /// configuration, for whoever makes the transport of a link.
+    pub fn frame_max(&self) -> u32 {
+        self.0.config.replica.session.limits.frame
+    }
+
     /// Takes a connection that a peer has made. The link lasts as long as that does.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ pub trait FrameReceiver: Send + 'static {
     /// The next frame; `None` when the peer has closed the connection.
     ///
     /// Whoever implements it must not allocate on the peer's word alone: a frame has at most as many bytes as
-    /// [`Limits::frame`](antiphon::wire::Limits) says, and on [datagrams](session::Transport::Datagram) the trailer.
+    /// [`Node::frame_max`](crate::Node::frame_max) says, and on [datagrams](session::Transport::Datagram) the trailer.
     ///
     /// # Errors
     /// If the connection is gone. It is not asked again.
@@ -88,9 +88,11 @@ pub trait Connector: Send + 'static {
 
     /// Connects. It may take as long as it wants to: deadlines are the connector's own.
     ///
+    /// Frames of up to `frame_max` bytes come: what is made must take those, and may break off where one is larger.
+    ///
     /// # Errors
     /// If there is no connection. The error says whether to try again.
-    fn connect(&mut self) -> impl Future<Output = Result<Self::Transport, ConnectError>> + Send;
+    fn connect(&mut self, frame_max: u32) -> impl Future<Output = Result<Self::Transport, ConnectError>> + Send;
 }
 
 /// Why there is no connection, and whether to try again.

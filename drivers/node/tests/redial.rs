@@ -23,11 +23,11 @@ struct Flaky {
 impl Connector for Flaky {
     type Transport = (Out, In);
 
-    async fn connect(&mut self) -> Result<(Out, In), ConnectError> {
+    async fn connect(&mut self, frame_max: u32) -> Result<(Out, In), ConnectError> {
         self.asked.lock().expect("nobody panicked").push(Instant::now());
         match self.failures.pop() {
             Some(failure) => Err(failure),
-            None => self.to.connect().await,
+            None => self.to.connect(frame_max).await,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Client {
         Self { config, ..self }
     }
 
-    async fn dial(&self) -> Result<Socket<Stream>, ConnectError> {
+    async fn dial(&self, frame_max: u32) -> Result<Socket<Stream>, ConnectError> {
         let Address { host, port, secure, uri } = &self.address;
         let tcp = self.tcp().await?;
         let stream = if *secure {
@@ -148,7 +148,7 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(()).map_err(|error| ConnectError::never(error.to_string()))?;
-        match client_async_with_config(request, stream, Some(self.config.protocol())).await {
+        match client_async_with_config(request, stream, Some(self.config.protocol(frame_max))).await {
             Ok((stream, _)) => Ok(Socket::new(stream)),
             Err(tungstenite::Error::Http(response)) => Err(refused(uri, &response)),
             Err(tungstenite::Error::Io(error)) => Err(broken_off(host, *port, &error.to_string())),
@@ -185,14 +185,14 @@ impl Client {
 impl Connector for Client {
     type Transport = Socket<Stream>;
 
-    async fn connect(&mut self) -> Result<Self::Transport, ConnectError> {
+    async fn connect(&mut self, frame_max: u32) -> Result<Self::Transport, ConnectError> {
         let late = async {
             Timer::after(self.connect_timeout).await;
             let Address { host, port, .. } = &self.address;
             let seconds = self.connect_timeout.as_secs_f32();
             Err(ConnectError::later(format!("{host}:{port} did not answer within {seconds} s")))
         };
-        or(self.dial(), late).await
+        or(self.dial(frame_max), late).await
     }
 }
 

@@ -97,7 +97,9 @@ impl Server {
         self.connections.count()
     }
 
-    /// Answers the HTTP request that comes on a byte stream, and makes a WebSocket of it.
+    /// Answers the HTTP request that comes on a byte stream, and makes a WebSocket of it, on which frames of up to
+    /// `frame_max` bytes are taken ([`Node::frame_max`]); a client that sends a larger one is told so (1009) before there
+    /// is memory for it.
     ///
     /// # Errors
     /// If it is refused, which the client was told then; or does not get that far.
@@ -105,19 +107,21 @@ impl Server {
         &self,
         stream: S,
         peer: Option<SocketAddr>,
+        frame_max: u32,
     ) -> io::Result<(Socket<S>, LinkOptions)> {
         let timeout = self.config.handshake_timeout;
         let late = async {
             Timer::after(timeout).await;
             Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))
         };
-        or(self.shake_hands(stream, peer), late).await
+        or(self.shake_hands(stream, peer, frame_max), late).await
     }
 
     async fn shake_hands<S: ByteStream>(
         &self,
         mut stream: S,
         peer: Option<SocketAddr>,
+        frame_max: u32,
     ) -> io::Result<(Socket<S>, LinkOptions)> {
         let (request, rest) = match handshake::read(&mut stream, peer).await? {
             Ok(read) => read,
@@ -126,7 +130,7 @@ impl Server {
         match self.admit(request).await {
             Ok((key, options, permit)) => {
                 handshake::accept(&mut stream, &key).await?;
-                Ok((Socket::with_rest(stream, rest, &self.config.socket, permit).await, options))
+                Ok((Socket::with_rest(stream, rest, self.config.socket.protocol(frame_max), permit).await, options))
             }
             Err(refusal) => Err(handshake::refuse(&mut stream, &refusal).await),
         }
@@ -199,7 +203,7 @@ impl Listener {
 
 async fn let_in(server: Server, stream: Async<TcpStream>, peer: SocketAddr, node: Node, permit: Permit) {
     let Ok(stream) = Tcp::new(stream) else { return };
-    if let Ok((socket, options)) = server.handshake(stream, Some(peer)).await {
+    if let Ok((socket, options)) = server.handshake(stream, Some(peer), node.frame_max()).await {
         let _ = node.accept(socket, options); // it is shutting down
     }
     drop(permit);

@@ -29,25 +29,22 @@ pub struct SocketConfig {
     pub read_buffer: usize,
     /// Bytes of frames that are gathered for one write, where there are more than one. Default 16 KiB.
     pub write_buffer: usize,
-    /// Bytes of the largest message that is taken; at least [`Limits::frame`](antiphon::wire::Limits). A peer that sends
-    /// a larger one is told so (1009) before there is memory for it. Default 64 KiB.
-    pub message_max: usize,
 }
 
 impl Default for SocketConfig {
     fn default() -> Self {
-        let message_max = antiphon::wire::Limits::default().frame as usize;
-        Self { read_buffer: 4 << 10, write_buffer: 16 << 10, message_max }
+        Self { read_buffer: 4 << 10, write_buffer: 16 << 10 }
     }
 }
 
 impl SocketConfig {
-    pub(crate) fn protocol(&self) -> WebSocketConfig {
+    pub(crate) fn protocol(&self, frame_max: u32) -> WebSocketConfig {
+        let message_max = Some(frame_max as usize);
         WebSocketConfig::default()
             .read_buffer_size(self.read_buffer)
             .write_buffer_size(self.write_buffer)
-            .max_message_size(Some(self.message_max))
-            .max_frame_size(Some(self.message_max))
+            .max_message_size(message_max)
+            .max_frame_size(message_max)
     }
 }
 
@@ -59,13 +56,15 @@ pub struct Socket<S> {
 }
 
 impl<S: ByteStream> Socket<S> {
-    /// The server's end of a connection that an HTTP server has upgraded and handed over.
-    pub async fn upgraded(stream: S, config: &SocketConfig) -> Self {
-        Self::new(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config.protocol())).await)
+    /// The server's end of a connection that an HTTP server has upgraded and handed over. Frames of up to `frame_max`
+    /// bytes are taken ([`Node::frame_max`](antiphon_node::Node::frame_max)); a peer that sends a larger one is told so
+    /// (1009) before there is memory for it.
+    pub async fn upgraded(stream: S, frame_max: u32, config: &SocketConfig) -> Self {
+        Self::new(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config.protocol(frame_max))).await)
     }
 
-    pub(crate) async fn with_rest(stream: S, rest: Vec<u8>, config: &SocketConfig, permit: Permit) -> Self {
-        let stream = WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config.protocol()));
+    pub(crate) async fn with_rest(stream: S, rest: Vec<u8>, protocol: WebSocketConfig, permit: Permit) -> Self {
+        let stream = WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(protocol));
         Self { stream: stream.await, permit: Some(permit) }
     }
 

@@ -17,7 +17,7 @@ use common::*;
 /// Why the client gets no connection.
 fn refused(client: Client) -> ConnectError {
     let mut client = client;
-    wait(client.connect()).map(|_| ()).expect_err("it is refused")
+    wait(client.connect(FRAME_MAX)).map(|_| ()).expect_err("it is refused")
 }
 
 fn client(address: std::net::SocketAddr, path: &str) -> Client {
@@ -84,7 +84,7 @@ fn other_paths_are_not_found() {
     server.stop(None);
     let open = serve(&Server::new(ServerConfig::default()).path("/sync/*".parse().expect("a good pattern")));
     for path in ["/sync/", "/sync/a", "/sync/a/b"] {
-        wait(client(open.address, path).connect()).map(|_| ()).expect("it is served");
+        wait(client(open.address, path).connect(FRAME_MAX)).map(|_| ()).expect("it is served");
     }
     refused(client(open.address, "/other"));
     open.stop(None);

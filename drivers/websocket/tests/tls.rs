@@ -47,7 +47,9 @@ fn serve_tls(node: &Node, acceptor: TlsAcceptor) -> SocketAddr {
         async_io::block_on(async {
             while let Ok((stream, peer)) = listener.accept().await {
                 let Ok(stream) = acceptor.accept(stream).await else { continue };
-                let Ok((socket, options)) = server.handshake(stream, Some(peer)).await else { continue };
+                let Ok((socket, options)) = server.handshake(stream, Some(peer), node.frame_max()).await else {
+                    continue;
+                };
                 if node.accept(socket, options).is_err() {
                     return;
                 }
@@ -82,7 +84,7 @@ fn other_certificates_are_not_accepted() {
     let refused = |address: SocketAddr, scheme: &str| {
         let url = format!("{scheme}://localhost:{}/", address.port());
         let mut client = Client::new(&url).expect("a good address").roots(&roots);
-        wait(client.connect()).map(|_| ()).expect_err("it is not accepted")
+        wait(client.connect(FRAME_MAX)).map(|_| ()).expect_err("it is not accepted")
     };
     let error = refused(serve_tls(&server.node, acceptor(&theirs, &["localhost"])), "wss");
     assert_eq!(error.retry(), Retry::Never);

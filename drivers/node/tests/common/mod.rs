@@ -113,7 +113,7 @@ pub struct To(pub Node);
 impl Connector for To {
     type Transport = (Out, In);
 
-    async fn connect(&mut self) -> Result<(Out, In), ConnectError> {
+    async fn connect(&mut self, _: u32) -> Result<(Out, In), ConnectError> {
         let (ours, theirs) = pair();
         self.0.accept(theirs, LinkOptions::default()).map_err(|error| ConnectError::later(error.to_string()))?;
         Ok(ours)

@@ -21,6 +21,9 @@ use futures_lite::future::{block_on, or};
 /// Longer than anything here takes, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a node takes that nothing else was said to.
+pub const FRAME_MAX: u32 = 64 << 10;
+
 /// Waits, but not for ever.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     async_io::block_on(or(future, async {
