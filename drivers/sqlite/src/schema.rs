@@ -48,7 +48,7 @@ pub(crate) fn inspect(file: &Path) -> Result<bool, Error> {
     match File::open(file).and_then(|opened| opened.take(HEADER_BYTES).read_to_end(&mut header)) {
         Ok(0) => return Ok(false),
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
         Err(source) => return Err(Error::Inaccessible { path: file.into(), source }),
     }
     let number = |at: usize| header.get(at..at + 4)?.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));

@@ -102,6 +102,8 @@ impl SqliteStorage {
         let directory = directory.as_ref();
         let file = directory.join(DATABASE_NAME);
         let inaccessible = |source| Error::Inaccessible { path: directory.into(), source };
+        // Before anything is made: where something else is, that stays alone. Again when nobody can change it any more.
+        schema::inspect(&file)?;
         fs::create_dir_all(directory).map_err(inaccessible)?;
         let mut hold = Hold::take(directory, directory.join(LOCK_NAME), file.clone())?;
         if !schema::inspect(&file)? && hold.was_used() {

@@ -194,13 +194,16 @@ fn a_log_that_is_cut_off_leaves_a_beginning() {
     assert!(tails.is_sorted() && tails.first() == Some(&0) && tails.last() == Some(&200), "{tails:?}");
 }
 
-/// The error, and a proof that the file is as it was.
+/// The error, and a proof that the directory is as it was.
 fn left_alone(directory: &Path) -> Error {
-    let file = directory.join(DATABASE_NAME);
-    let before = fs::read(&file).unwrap();
+    let files = || {
+        let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+        files.map(|file| (file.clone(), fs::read(file).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = files();
     let error = refusal(directory);
-    assert_eq!(fs::read(&file).unwrap(), before, "{error}");
-    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+    assert!(files() == before, "{error}: {:?} was {:?}", files().keys(), before.keys());
+    assert!(error.to_string().contains(directory.join(DATABASE_NAME).to_str().unwrap()), "{error}");
     error
 }
 
