@@ -3,9 +3,11 @@
 mod common;
 
 use antiphon::codes::Code;
-use antiphon::replica::{Config, Input, LinkId};
+use antiphon::replica::{Config, Input, LinkId, Options};
 use antiphon::session::Transport;
 use antiphon::storage::{Request, Transaction};
+use antiphon::wire::Durability;
+use antiphon_sim::world::{Medium, World};
 use common::rig::*;
 use common::*;
 
@@ -65,4 +67,54 @@ fn a_cursor_is_never_written_without_need() {
         rig.run_for(SECOND);
     }
     assert_eq!(writes.get(), 10, "ten appends, and nothing for the ten skips that they came back as");
+}
+
+/// What a replica does that promises so much.
+fn promising(durability: Durability) -> Config {
+    let mut config = Config::default();
+    config.session.durability = durability;
+    config
+}
+
+#[test]
+fn peers_that_keep_nothing_leave_no_cursor_behind_unless_they_are_upstream() {
+    let reliable = Medium::reliable(5 * MILLISECOND);
+    for (durability, medium, expected) in [
+        (Durability::Memory, reliable, None),
+        (Durability::Memory, reliable.upstream(), Some(8)),
+        (Durability::Commit, reliable, Some(8)),
+    ] {
+        let mut world = World::new(53);
+        world.record();
+        let (keeper, other) = (world.add(Config::default()), world.add(promising(durability)));
+        let path = world.join(keeper, other, medium);
+        for node in [keeper, other] {
+            world.open(node, &doc(), Options::default());
+        }
+        let stored = |world: &World| cursor_on(world.disk(keeper), &doc(), world.id(other));
+        let write = |world: &mut World, body: &'static str| {
+            for (node, author) in [(keeper, "keeper"), (other, "other")] {
+                (0..2).for_each(|number| world.append(node, &doc(), format!("{body} {author} {number}")));
+            }
+        };
+        // With ops, by a skip at a session's end, and again when it comes back.
+        write(&mut world, "live");
+        converge(&mut world, &[keeper, other], &doc(), SECOND);
+        world.run_for(SECOND); // also what went by is told
+        world.cut(path, true);
+        write(&mut world, "apart");
+        world.run_for(SECOND);
+        let since = world.transcript().len();
+        world.mend(path);
+        converge(&mut world, &[keeper, other], &doc(), SECOND);
+        world.run_for(SECOND);
+        world.cut(path, true);
+        world.run_for(SECOND);
+        assert_eq!(stored(&world).map(|cursor| cursor.position), expected, "{durability:?}, {medium:?}");
+        // Without a cursor the heads told the same: nothing went twice.
+        for node in [keeper, other] {
+            assert_eq!(traffic(&world, since, node, path, medium).ops, 2, "{durability:?}, {medium:?}");
+        }
+        assert_eq!(cursor_on(world.disk(other), &doc(), world.id(keeper)).map(|cursor| cursor.position), Some(8));
+    }
 }

@@ -287,7 +287,7 @@ impl Replica {
     }
 
     pub(super) fn store_cursor(&mut self, link: LinkId, document: &DocumentId) {
-        let Some(state) = self.links.get(&link) else { return };
+        let Some(state) = self.links.get(&link).filter(|state| state.keeps_cursors()) else { return };
         let attached = self.documents.get(document).and_then(|state| state.links.get(link));
         let (Some(attached), Some(peer)) = (attached, state.session.peer()) else { return };
         let Some(held) = attached.number().and_then(|number| state.session.held(number)) else { return };

@@ -14,8 +14,8 @@ use crate::op::{DocumentId, ReplicaId};
 use crate::session::{self, By, Ending, Local, Session, Transport};
 use crate::storage::Request;
 use crate::time::Instant;
-use crate::wire::Access;
 use crate::wire::control::Schema;
+use crate::wire::{Access, Durability};
 
 /// One link and what is open on it.
 #[derive(Clone, Debug, Hash)]
@@ -35,6 +35,12 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Whether it is stored how far the peer's logs are held. A peer that keeps nothing comes back as another replica:
+    /// its cursors would serve nobody, and stay for ever. An upstream is no passer-by, whatever it keeps.
+    pub(super) fn keeps_cursors(&self) -> bool {
+        self.upstream || self.session.peer_durability().is_some_and(|durability| durability > Durability::Memory)
+    }
+
     /// An input for the session, which may have outputs then: its link is noted in `busy`.
     pub(super) fn input(&mut self, now: Instant, link: LinkId, input: session::Input, busy: &mut VecDeque<LinkId>) {
         let misuse = self.session.handle(now, input);

@@ -243,7 +243,7 @@ impl Replica {
     pub(super) fn take(&mut self, link: LinkId, number: u32, origin: Timeline, to: u64, ops: Vec<Op>) {
         let deadline = self.now + self.config.write_deadline;
         let Some(document) = self.numbers.get(&number) else { return };
-        let Some(peer) = self.links.get(&link).and_then(|state| state.session.peer()) else { return };
+        let Some(from) = self.links.get(&link) else { return };
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.number != number || state.log().is_none() {
             return;
@@ -285,7 +285,9 @@ impl Replica {
             return self.write(&document);
         }
         state.pipeline.held.insert(link, to);
-        state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        if let Some(peer) = from.session.peer().filter(|_| from.keeps_cursors()) {
+            state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+        }
         let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);
         if begun && state.wakes_after(deadline) {
             let document = document.clone();

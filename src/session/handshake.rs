@@ -10,7 +10,7 @@ use super::document::brief;
 use super::{BYTES_BEFORE_WELCOME, By, Config, Ending, Event, FRAME_BYTES_MIN, Local, Misuse, Output, Session, Timer};
 use crate::codes::{Code, Retry};
 use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
-use crate::wire::{Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
+use crate::wire::{Durability, Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
 
 /// Where the handshake is. Both ends go the same way; neither is client or server.
 ///
@@ -45,6 +45,13 @@ pub(super) struct Peer {
     welcome: Option<Welcome>,
     /// What both ends keep to.
     pub(super) limits: Limits,
+}
+
+impl Peer {
+    /// What its acknowledgements promise, once its Welcome is here.
+    pub(super) fn durability(&self) -> Option<Durability> {
+        self.welcome.map(|welcome| welcome.durability)
+    }
 }
 
 pub(super) fn hello(config: &Config, local: &Local) -> Bytes {

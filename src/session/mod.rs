@@ -32,7 +32,7 @@ use crate::digest::state_digest;
 use crate::machine::Machine;
 use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
 use crate::time::Instant;
-use crate::wire::{Message, Ping, Point, Tag};
+use crate::wire::{Durability, Message, Ping, Point, Tag};
 
 pub use config::{BYTES_BEFORE_WELCOME, Config, FRAME_BYTES_MIN, Local, Transport};
 pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stats};
@@ -166,6 +166,11 @@ impl Session {
     /// The timeline of the peer's current open, once its Hello is here.
     pub fn peer_timeline(&self) -> Option<Timeline> {
         self.peer.as_ref().map(|peer| peer.hello.timeline)
+    }
+
+    /// What the peer's acknowledgements promise, once its Welcome is here.
+    pub fn peer_durability(&self) -> Option<Durability> {
+        self.peer.as_ref().and_then(|peer| peer.durability())
     }
 
     /// What the peer gave as proof of who it is.

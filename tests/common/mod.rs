@@ -212,6 +212,12 @@ pub fn entries_on(disk: &Disk, document: &DocumentId) -> Vec<Entry> {
     entries
 }
 
+/// How far the log of a peer is held, as a disk has it.
+pub fn cursor_on(disk: &Disk, document: &DocumentId, peer: ReplicaId) -> Option<Cursor> {
+    let mut storage = disk.backup().open().expect("a copy has no holder");
+    storage.cursor(document, peer).expect("the disk works")
+}
+
 /// Holds the promise against the disks: whatever is told to an app as applied, received or acknowledged is on the disk
 /// that the word is about, at the moment at which it is told. For worlds in which no log is reset.
 #[derive(Default)]
