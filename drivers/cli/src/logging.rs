@@ -4,7 +4,7 @@ use std::io;
 
 use antiphon::replica::Event;
 use antiphon_node::{Node, Notice};
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, enabled, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::EnvFilterText;
@@ -27,9 +27,16 @@ pub(crate) async fn follow(node: Node) {
     }
 }
 
-/// What comes with each op is for metrics, not for a log.
+/// What is logged at the level that was asked for. What comes with each op is for metrics, not for a log.
 fn wanted(event: &Event) -> bool {
-    !matches!(event, Event::Applied { .. } | Event::Received { .. } | Event::Acknowledged { .. })
+    match event {
+        Event::Applied { .. } | Event::Received { .. } | Event::Acknowledged { .. } => false,
+        Event::Opened { .. } | Event::InStep { .. } => enabled!(Level::DEBUG),
+        Event::Connected { .. } | Event::Disconnected { .. } | Event::Closed { .. } | Event::Mended { .. } => {
+            enabled!(Level::INFO)
+        }
+        _ => true,
+    }
 }
 
 fn log(event: &Event) {

@@ -76,7 +76,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let mut signals = signals.map_err(|error| {
         Failure::new("signals", format!("signals can't be waited for: {error}"), "start it as an ordinary process")
     })?;
-    let server = Server::new(ServerConfig::default());
+    let config = ServerConfig::default();
+    raise_descriptors(config.connections_max);
+    let server = Server::new(config);
     let server = match token.clone() {
         None => server,
         Some(token) => server.authenticate(move |request| {
@@ -134,6 +136,25 @@ async fn serve(listener: Listener, node: &Node, signals: &mut Signals) -> Result
     })
     .await
 }
+
+/// Takes as many file descriptors as the connections need, where the system lets it: what it gives without being asked
+/// is often a thousand. Where it gives fewer, those beyond wait to be accepted.
+#[cfg(unix)]
+fn raise_descriptors(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// For everything that is not a connection.
+    const OTHERS: u64 = 256;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 + OTHERS;
+    let wanted = maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if current.is_some_and(|current| current < wanted) {
+        // If it may not, it goes on with what it has.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors(_: usize) {}
 
 fn bind(server: &Server, Listen(listen): &Listen) -> Result<Listener, Failure> {
     let unknown = |why: String| {

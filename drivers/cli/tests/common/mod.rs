@@ -1,6 +1,10 @@
 //! Child processes that are waited for, but not for ever; and replicas in this process that write to them.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub(crate) mod light;
+pub(crate) mod measure;
+pub(crate) mod proxy;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -25,9 +29,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The binary, with nothing of this environment that it would obey.
 pub(crate) fn antiphon<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_antiphon"));
-    command.args(arguments).env_remove("ANTIPHON_TOKEN").env_remove("ANTIPHON_LOG");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments);
+    without_surroundings(&mut command);
     command
+}
+
+/// The same, started by a shell that says `before` of limits and signals, which the binary inherits.
+pub(crate) fn under_shell(before: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_antiphon")).args(arguments);
+    without_surroundings(&mut command);
+    command
+}
+
+fn without_surroundings(command: &mut Command) {
+    command.env_remove("ANTIPHON_TOKEN").env_remove("ANTIPHON_LOG");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
 /// How a process ended, and what it said.
@@ -177,7 +194,12 @@ impl Server {
     }
 
     pub(crate) fn listening(address: &str, arguments: &[&str]) -> Self {
-        let process = Process::start(&[&["serve", "--listen", address], arguments].concat());
+        Self::spawn(antiphon([&["serve", "--listen", address], arguments].concat()))
+    }
+
+    /// What is given a command that serves.
+    pub(crate) fn spawn(command: Command) -> Self {
+        let process = Process::spawn(command);
         let line = process.line();
         let url = line.strip_prefix("listening ").unwrap_or_else(|| panic!("{line}")).to_owned();
         let _: SocketAddr = url.strip_prefix("ws://").expect("ws").parse().expect("an address");
