@@ -17,8 +17,10 @@
 #![expect(clippy::disallowed_methods, reason = "the core is handed the time, and this is where it comes from")]
 
 mod acknowledged;
+mod catch_up;
 mod child;
 mod fan_out;
+mod idle;
 mod raw;
 mod replica;
 mod report;
@@ -39,8 +41,14 @@ enum Role {
     Server(Option<String>),
     FanOutRaw,
     FanOutLoad(fan_out::Load),
+    CatchUpRaw(catch_up::Served),
+    CatchUpLoad(catch_up::Load),
     AcknowledgedRaw(String),
     AcknowledgedLoad(acknowledged::Load),
+    IdleRaw,
+    IdleLoad(idle::Load),
+    /// A server on this directory that opens so many documents.
+    IdleDocuments(String, usize),
 }
 
 impl Role {
@@ -49,8 +57,13 @@ impl Role {
             Self::Server(data) => replica::serve(parent, data.as_deref()),
             Self::FanOutRaw => fan_out::serve_raw(parent),
             Self::FanOutLoad(load) => load.run(parent),
+            Self::CatchUpRaw(served) => catch_up::serve_raw(parent, served),
+            Self::CatchUpLoad(load) => load.run(parent),
             Self::AcknowledgedRaw(data) => acknowledged::serve_raw(parent, &data),
             Self::AcknowledgedLoad(load) => load.run(parent),
+            Self::IdleRaw => idle::serve_raw(parent),
+            Self::IdleLoad(load) => load.run(parent),
+            Self::IdleDocuments(data, documents) => idle::serve_documents(parent, &data, documents),
         }
     }
 }
@@ -58,7 +71,12 @@ impl Role {
 /// A name to choose it by, and what measures it.
 type Figure = (&'static str, fn(&Plan) -> Table);
 
-const FIGURES: [Figure; 2] = [("fan-out", fan_out::measure), ("acknowledged", acknowledged::measure)];
+const FIGURES: [Figure; 4] = [
+    ("fan-out", fan_out::measure),
+    ("catch-up", catch_up::measure),
+    ("acknowledged", acknowledged::measure),
+    ("idle", idle::measure),
+];
 
 /// How much is measured.
 struct Plan {

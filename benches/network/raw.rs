@@ -78,10 +78,13 @@ where
     address
 }
 
+/// The name of a database of rows in its directory.
+pub(crate) const ROWS_NAME: &str = "raw.db";
+
 /// Opens a database with the settings that antiphon's has, where each op is a row, with nothing that finds, judges or
 /// checks it.
 pub(crate) fn open_rows(directory: &Path) -> Connection {
-    let database = Connection::open(directory.join("raw.db")).expect("there is room for a database");
+    let database = Connection::open(directory.join(ROWS_NAME)).expect("there is room for a database");
     let schema = "
         PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;
         PRAGMA wal_autocheckpoint = 4096;

@@ -23,22 +23,16 @@ fn in_memory() -> MemoryStorage {
 
 /// Is a server with the defaults of everything, and tells its address, and then what it uses.
 pub(crate) fn serve(parent: &Parent, data: Option<&str>) {
-    let address = match data {
-        None => start(in_memory(), Continuity::Proven).1,
-        Some(directory) => {
-            let storage = SqliteStorage::open_directory(directory, &antiphon_sqlite::Options::default());
-            let storage = storage.expect("the directory is sound");
-            let continuity = storage.continuity();
-            start(storage, continuity).1
-        }
+    let (_node, address) = match data {
+        None => listen(open(in_memory(), Continuity::Proven)),
+        Some(directory) => listen(open_directory(directory)),
     };
     parent.tell(&address);
     parent.tell_usage()
 }
 
-/// Starts a server on a thread of its own.
-pub(crate) fn start<S: Storage + Send + 'static>(storage: S, continuity: Continuity) -> (Node, SocketAddr) {
-    let (node, driver) = open(storage, continuity);
+/// Serves on a thread of its own.
+pub(crate) fn listen<S: Send + 'static>((node, driver): (Node, Driver<S>)) -> (Node, SocketAddr) {
     let listener = Server::new(ServerConfig::default()).listen((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
     let address = listener.local_addr();
     let serving = listener.serve(node.clone());
@@ -46,8 +40,15 @@ pub(crate) fn start<S: Storage + Send + 'static>(storage: S, continuity: Continu
     (node, address)
 }
 
-pub(crate) fn open<S: Storage + Send + 'static>(storage: S, continuity: Continuity) -> (Node, Driver<S>) {
+fn open<S: Storage + Send + 'static>(storage: S, continuity: Continuity) -> (Node, Driver<S>) {
     block_on(Node::open(storage, continuity, Config::default())).expect("the storage is sound")
+}
+
+pub(crate) fn open_directory(directory: &str) -> (Node, Driver<SqliteStorage>) {
+    let storage = SqliteStorage::open_directory(directory, &antiphon_sqlite::Options::default());
+    let storage = storage.expect("the directory is sound");
+    let continuity = storage.continuity();
+    open(storage, continuity)
 }
 
 /// A client in memory. All clients of a process are driven by one thread, and have one more each for their storage.

@@ -31,15 +31,19 @@ pub(crate) enum Unit {
     Microseconds,
     Milliseconds,
     PerSecond,
+    Bytes,
     Count,
 }
 
 /// What it should keep to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
+    AtMost(f64),
     AtLeast(f64),
     /// So many times the baseline at most.
     Times(f64),
+    /// So much more than the baseline at most.
+    More(f64),
 }
 
 impl Row {
@@ -58,8 +62,10 @@ impl Row {
     fn is_kept(&self) -> Option<bool> {
         let (antiphon, raw) = (median(&self.antiphon)?, median(&self.raw).unwrap_or_default());
         Some(match self.bound? {
+            Bound::AtMost(most) => antiphon <= most,
             Bound::AtLeast(least) => antiphon >= least,
             Bound::Times(times) => antiphon <= raw * times,
+            Bound::More(more) => antiphon <= raw + more,
         })
     }
 
@@ -67,8 +73,10 @@ impl Row {
         let value = |value| Value(value, self.unit);
         match self.bound {
             None => String::new(),
+            Some(Bound::AtMost(most)) => format!("at most {}", value(most)),
             Some(Bound::AtLeast(least)) => format!("at least {}", value(least)),
             Some(Bound::Times(times)) => format!("at most {times} times raw"),
+            Some(Bound::More(more)) => format!("at most {} above raw", value(more)),
         }
     }
 }
@@ -130,6 +138,7 @@ impl Unit {
             Self::Microseconds => "us",
             Self::Milliseconds => "ms",
             Self::PerSecond => "/s",
+            Self::Bytes => "bytes",
             Self::Count => "",
         }
     }
