@@ -409,6 +409,7 @@ impl Session {
         document.theirs = Some(Theirs { number: open.number, timeline: theirs.timeline, begins: open.begins });
         // Entries may have become durable since our Open: they are live.
         let tail = core::mem::take(&mut document.sending).tail;
+        let grown = tail > mine.tail;
         document.sending = Sending::new(mine.tail, u64::from(peer.hello.limits.window), open.acks);
         document.sending.tail = tail;
         document.sending.skip_origin = skip_origin;
@@ -436,7 +437,8 @@ impl Session {
             document.receiving.start(position);
             self.settle_resuming(number);
         }
-        if same_heads && self.documents.get(&number).is_some_and(|document| document.is_open()) {
+        // What has become durable here meanwhile the peer does not hold.
+        if same_heads && !grown && self.documents.get(&number).is_some_and(|document| document.is_open()) {
             self.event(Event::InStep { number });
         }
     }
