@@ -120,7 +120,7 @@ impl Harness for Memory {
     type Storage = Defective;
 
     fn fresh(&mut self) -> Defective {
-        self.defective(MemoryStorage::new())
+        self.defective(Disk::new().open().expect("it is new"))
     }
 
     fn reopen(&mut self, storage: Defective) -> Defective {
