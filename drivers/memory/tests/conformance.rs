@@ -11,7 +11,7 @@ use antiphon::rng::Rng;
 use antiphon::storage::{Batch, Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
 use antiphon::timeline::Opens;
 use antiphon_conformance::Harness;
-use antiphon_memory::{MemoryStorage, StorageError};
+use antiphon_memory::{Disk, MemoryStorage, StorageError};
 
 #[test]
 fn conforms() {
