@@ -97,6 +97,44 @@ fn what_is_not_yet_durable_here_is_waited_for_too() {
 }
 
 #[test]
+fn who_waits_before_the_document_is_open_with_the_peer_is_told_at_once_too() {
+    // However far the two have got with each other: neither Open is there, or one, or both.
+    for frames in 0..8 {
+        let mut rig = Rig::new(3);
+        for end in [WRITER, KEEPER] {
+            rig.add(Config::default());
+            rig.open(end, &doc());
+        }
+        rig.join(WRITER, KEEPER, Transport::Reliable);
+        rig.wires[0].paused = [true; 2];
+        rig.settle();
+        for _ in 0..frames {
+            [WRITER, KEEPER].into_iter().for_each(|side| _ = rig.deliver(0, side));
+            rig.settle();
+        }
+        rig.append(WRITER, &doc(), numbered(0..1, 20));
+        rig.settle();
+        wait_for_ack(&mut rig);
+        rig.wires[0].paused = [false; 2];
+        rig.settle();
+        // Before both have said Hello there is nobody to wait for.
+        assert_eq!(acknowledged(&rig), u64::from(frames > 0), "after {frames} frames of each");
+    }
+}
+
+#[test]
+fn who_waits_is_told_at_once_though_the_log_ends_with_ops_of_the_peer() {
+    let mut rig = joined(Transport::Reliable);
+    rig.append(WRITER, &doc(), numbered(0..1, 20));
+    rig.append(KEEPER, &doc(), numbered(1..2, 20));
+    rig.settle();
+    assert_eq!(rig.ops(WRITER, &doc()).last().map(|op| op.id.author), Some(rig.identity(KEEPER).replica));
+    wait_for_ack(&mut rig);
+    rig.settle();
+    assert!(acknowledged(&rig) >= 1);
+}
+
+#[test]
 fn a_thousand_ops_of_which_the_last_is_waited_for_cost_few_acknowledgements() {
     let mut rig = joined(Transport::Reliable);
     for number in 0..1000 {

@@ -335,6 +335,23 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
+/// What of the app's appends to a document is on its way into the log.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Appending {
+    /// Bodies that are not yet durable, or of which that is not known since the storage failed. They become durable, or
+    /// are told as lost, in the order in which they were appended.
+    pub bodies: usize,
+    /// A reset put ops aside, perhaps appends among them, and has not dealt with all of them.
+    pub aside: bool,
+}
+
+impl Appending {
+    /// Whether nothing is on its way.
+    pub fn is_done(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a replica did, counted.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Stats {

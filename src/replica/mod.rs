@@ -34,7 +34,7 @@ use crate::time::Instant;
 use crate::wire::Access;
 
 pub use config::{Admission, Authority, Config, Options, Salvage};
-pub use interface::{Event, Input, LinkId, Misuse, Output, Question, Stats};
+pub use interface::{Appending, Event, Input, LinkId, Misuse, Output, Question, Stats};
 pub use tickets::Ticket;
 
 use documents::Document;
@@ -130,10 +130,9 @@ impl Replica {
         self.documents.get(document)?.log().map(|log| (log.heads(), log.tail()))
     }
 
-    /// Whether appends of the app are on their way into the document's log: they are not yet durable, the storage failed
-    /// and it is not known which of them are, or a reset put them aside and has not dealt with them.
-    pub fn is_appending(&self, document: &DocumentId) -> bool {
-        self.documents.get(document).is_some_and(|document| document.is_appending())
+    /// What of the app's appends is on its way into the document's log.
+    pub fn appending(&self, document: &DocumentId) -> Appending {
+        self.documents.get(document).map(|document| document.appending()).unwrap_or_default()
     }
 
     /// Cost of the entries in memory, of what waits to be written, and of what is being written, of all documents.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::documents::{Document, State};
 use super::fan_out::Sessions;
-use super::{Asked, Event, LinkId, Output, Replica, Ticket, Tickets};
+use super::{Appending, Asked, Event, LinkId, Output, Replica, Ticket, Tickets};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
 use crate::log::Log;
@@ -230,11 +230,17 @@ impl Document {
         self.log().map_or(0, Log::tail) + coming as u64
     }
 
-    /// Whether the app's appends are on their way: not yet durable, in doubt after a failure, or put aside by a reset.
-    pub(super) fn is_appending(&self) -> bool {
-        let writing = self.pipeline.writing.iter().flat_map(|writing| &writing.batch.entries);
-        let own = self.pipeline.entries.iter().chain(writing).any(|entry| entry.origin.is_none());
-        own || !self.waiting.is_empty() || self.in_doubt.is_some() || !self.mending.is_whole()
+    /// What of the app's appends is on its way.
+    pub(super) fn appending(&self) -> Appending {
+        let own = |entries: &[Entry], salvage: &Range<usize>| {
+            let appended = entries.iter().enumerate().filter(|(index, _)| !salvage.contains(index));
+            appended.filter(|(_, entry)| entry.origin.is_none()).count()
+        };
+        let Pipeline { entries, salvage, writing, .. } = &self.pipeline;
+        let writing = writing.as_ref().map_or(0, |writing| own(&writing.batch.entries, &writing.salvage));
+        let in_doubt = self.in_doubt.as_ref().map_or(0, |in_doubt| in_doubt.len());
+        let bodies = writing + own(entries, salvage) + self.waiting.len() + in_doubt;
+        Appending { bodies, aside: !self.mending.is_whole() }
     }
 }
 

@@ -408,10 +408,10 @@ impl Session {
         document.stage = Stage::Open;
         document.theirs = Some(Theirs { number: open.number, timeline: theirs.timeline, begins: open.begins });
         // Entries may have become durable since our Open: they are live.
-        let tail = core::mem::take(&mut document.sending).tail;
+        let Sending { tail, awaited, .. } = core::mem::take(&mut document.sending);
         let grown = tail > mine.tail;
         document.sending = Sending::new(mine.tail, u64::from(peer.hello.limits.window), open.acks);
-        document.sending.tail = tail;
+        (document.sending.tail, document.sending.awaited) = (tail, awaited);
         document.sending.skip_origin = skip_origin;
         document.sending.live_origin = Some(theirs.timeline);
         document.peer_access = open.access;

@@ -41,6 +41,7 @@ impl Session {
             Some(Live::Brought { by, from, to }) => self.pass_live(number, by, from, to),
             None => {}
         }
+        self.ask_ack(number);
         self.check_level(number);
         self.wake(number);
         Ok(())

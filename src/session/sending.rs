@@ -148,10 +148,10 @@ impl Sending {
         self.advance(Point::at(self.passed));
     }
 
-    /// Up to where the peer is to be asked for an acknowledgement now, once: all that is waited for was sent.
+    /// Up to where the peer is to be asked for an acknowledgement now, once: all of it that the peer needs was sent.
     pub(super) fn ask_ack(&mut self) -> Option<u64> {
-        let to = self.awaited.take_if(|to| *to <= self.sent.position)?;
-        (self.acked < to).then_some(to)
+        let to = self.awaited.take_if(|to| *to <= self.passed && self.sent.offset == 0)?;
+        Some(to.min(self.sent.position)).filter(|to| self.acked < *to)
     }
 
     fn advance(&mut self, to: Point) {

@@ -68,10 +68,15 @@ impl Link {
             engine.documents.check(document)?;
             let progress = self.on_link(engine, document)?;
             let Some((_, tail)) = engine.replica.document(document) else { return Ok(false) };
-            // Of a log that began anew since, the peer must have what it has now.
+            // Of a log that began anew since, the peer must have what it has when nothing is aside any more.
             let restarts = engine.documents.get(document).map_or(0, |state| state.restarts);
-            let (_, goal) = *goal.take_if(|(of, _)| *of != restarts).get_or_insert((restarts, tail));
-            Ok(progress.acknowledged >= goal && !engine.replica.is_appending(document))
+            if engine.replica.appending(document).aside {
+                goal = None;
+                return Ok(false);
+            }
+            goal.take_if(|(of, _)| *of != restarts);
+            let (_, goal) = *goal.get_or_insert((restarts, tail));
+            Ok(progress.acknowledged >= goal)
         })
         .await
     }
@@ -89,7 +94,7 @@ impl Link {
             let progress = self.on_link(engine, document)?;
             let Some((heads, tail)) = engine.replica.document(document) else { return Ok(false) };
             found = Some((heads.clone(), tail));
-            Ok(progress.in_step == Some(heads.digest()) && !engine.replica.is_appending(document))
+            Ok(progress.in_step == Some(heads.digest()) && engine.replica.appending(document).is_done())
         })
         .await?;
         found.ok_or(Error::Stopped)

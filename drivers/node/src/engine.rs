@@ -203,7 +203,7 @@ impl Engine {
 
     /// Whether nothing is left to do: no link, no request, no append on its way.
     pub(crate) fn is_drained(&self) -> bool {
-        let appending = self.documents.names().any(|document| self.replica.is_appending(document));
+        let appending = self.documents.names().any(|document| !self.replica.appending(document).is_done());
         self.links.is_empty() && self.outstanding == 0 && !appending
     }
 

@@ -117,7 +117,10 @@ impl Node {
         self.0.turn(|engine| {
             engine.running()?;
             engine.documents.check_lost(document)?;
-            Ok(engine.input(Input::Append { document: document.clone(), bodies })?)
+            let appended = bodies.len();
+            engine.input(Input::Append { document: document.clone(), bodies })?;
+            engine.documents.appended(document, appended);
+            Ok(())
         })
     }
 
@@ -136,20 +139,23 @@ impl Node {
         }
     }
 
-    /// Waits until everything that was appended to a document is durable here.
+    /// Waits until everything that was appended to a document so far is durable here, whatever is appended meanwhile.
     ///
     /// # Errors
     /// If the storage failed meanwhile or before: as [`Error::Storage`] while it is tried again, and then, if something
     /// was not kept, as [`Error::Lost`] until the app [takes it back](Self::take_lost). Or if the document is not open,
     /// or the node has stopped.
     pub async fn written(&self, document: &DocumentId) -> Result<(), Error> {
+        let mut goal = None;
         loop {
             let changed = self.0.changed.listen();
             {
                 let engine = self.0.lock();
                 engine.serving()?;
                 engine.documents.check(document)?;
-                if !engine.replica.is_appending(document) {
+                let (appended, appending) = (engine.documents.count(document), engine.replica.appending(document));
+                let goal = *goal.get_or_insert(appended);
+                if appended - appending.bodies as u64 >= goal && !appending.aside {
                     return Ok(());
                 }
             }

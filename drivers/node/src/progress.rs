@@ -24,6 +24,8 @@ pub(crate) struct DocumentState {
     failure: Option<String>,
     /// What was appended and lost with that, until the app takes it back.
     lost: Vec<Bytes>,
+    /// How many bodies were appended.
+    appended: u64,
     /// The position after the last durable entry.
     pub(crate) tail: u64,
     /// How often the log began anew, or lost its end.
@@ -42,11 +44,23 @@ impl Documents {
     pub(crate) fn open(&mut self, document: &DocumentId, options: &Options, replica: &Replica) {
         let state = self.0.entry(document.clone()).or_default();
         state.authority = options.authority;
+        // It may have been closed while something was still on its way.
+        state.appended = state.appended.max(replica.appending(document).bodies as u64);
         state.tail = state.tail.max(replica.document(document).map_or(0, |(_, tail)| tail));
     }
 
     pub(crate) fn close(&mut self, document: &DocumentId) {
         self.0.remove(document);
+    }
+
+    /// Takes note of so many bodies more that were appended.
+    pub(crate) fn appended(&mut self, document: &DocumentId, bodies: usize) {
+        self.0.get_mut(document).into_iter().for_each(|state| state.appended += bodies as u64);
+    }
+
+    /// How many bodies were appended, those on their way included.
+    pub(crate) fn count(&self, document: &DocumentId) -> u64 {
+        self.get(document).map_or(0, |state| state.appended)
     }
 
     /// What is wrong with a document, if anything is.

@@ -55,6 +55,34 @@ fn who_waits_for_an_acknowledgement_does_not_wait_for_its_delay() {
 }
 
 #[test]
+fn nobody_waits_for_what_is_appended_after_it() {
+    let (storage, gate) = Gated::new();
+    let (writer, reader) = (Running::start(storage, Config::default()), memory());
+    let document = open(&writer.node);
+    let link = connect(&writer.node, &reader.node);
+    wait(link.in_step(&document)).expect("both have nothing");
+
+    gate.close();
+    append(&writer.node, "first");
+    gate.holds(); // it is being written, alone
+    let (mut written, mut acknowledged) =
+        (Box::pin(writer.node.written(&document)), Box::pin(link.acknowledged(&document)));
+    assert_eq!(block_on(poll_once(&mut written)), None);
+    assert_eq!(block_on(poll_once(&mut acknowledged)), None);
+    append(&writer.node, "second");
+    gate.let_one_pass();
+    wait(written).expect("the first is written, and nothing else was waited for");
+    wait(acknowledged).expect("and the reader has it");
+    assert_eq!(writer.node.document(&document).map(|(_, tail)| tail), Some(1));
+
+    gate.open();
+    wait(link.acknowledged(&document)).expect("the second too");
+    assert_eq!(reader.node.document(&document).map(|(_, tail)| tail), Some(2));
+    stop([reader]);
+    writer.stop();
+}
+
+#[test]
 fn requests_that_gather_are_carried_out_together() {
     let (storage, gate) = Gated::new();
     let running = Running::start(storage, Config::default());

@@ -138,12 +138,12 @@ pub struct Gated {
 }
 
 /// Whether a [`Gated`] storage writes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Gate(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
-    closed: Mutex<bool>,
+    /// How many writes may pass.
+    room: Mutex<usize>,
     moved: Condvar,
     /// A write waits to be let through.
     held_up: AtomicBool,
@@ -153,11 +153,20 @@ struct Inner {
 
 impl Gate {
     pub fn close(&self) {
-        *self.0.closed.lock().expect("nobody panicked") = true;
+        self.set(0);
     }
 
     pub fn open(&self) {
-        *self.0.closed.lock().expect("nobody panicked") = false;
+        self.set(usize::MAX);
+    }
+
+    /// Lets one write pass, and no other.
+    pub fn let_one_pass(&self) {
+        self.set(1);
+    }
+
+    fn set(&self, room: usize) {
+        *self.0.room.lock().expect("nobody panicked") = room;
         self.0.moved.notify_all();
     }
 
@@ -174,15 +183,20 @@ impl Gate {
     }
 
     fn pass(&self) {
-        let closed = self.0.closed.lock().expect("nobody panicked");
-        self.0.held_up.store(*closed, Ordering::SeqCst);
-        drop(self.0.moved.wait_while(closed, |closed| *closed).expect("nobody panicked"));
+        let room = self.0.room.lock().expect("nobody panicked");
+        self.0.held_up.store(*room == 0, Ordering::SeqCst);
+        let mut room = self.0.moved.wait_while(room, |room| *room == 0).expect("nobody panicked");
+        if *room < usize::MAX {
+            *room -= 1;
+        }
     }
 }
 
 impl Gated {
     pub fn new() -> (Self, Gate) {
-        let gate = Gate::default();
+        let (held_up, largest) = Default::default();
+        let inner = Inner { room: Mutex::new(usize::MAX), moved: Condvar::new(), held_up, largest };
+        let gate = Gate(Arc::new(inner));
         (Self { inner: MemoryStorage::new(), gate: gate.clone() }, gate)
     }
 }
