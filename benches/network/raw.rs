@@ -17,12 +17,8 @@ use smol::Async;
 pub(crate) struct Socket(WebSocketStream<Async<TcpStream>>);
 
 fn config() -> WebSocketConfig {
-    let SocketConfig { read_buffer, write_buffer, message_max } = SocketConfig::default();
-    WebSocketConfig::default()
-        .read_buffer_size(read_buffer)
-        .write_buffer_size(write_buffer)
-        .max_message_size(Some(message_max))
-        .max_frame_size(Some(message_max))
+    let SocketConfig { read_buffer, write_buffer } = SocketConfig::default();
+    WebSocketConfig::default().read_buffer_size(read_buffer).write_buffer_size(write_buffer)
 }
 
 impl Socket {
