@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use antiphon_node::{Link, LinkState, Node};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use smol::Timer;
 use smol::future::poll_once;
@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::child::{Child, Parent, Usage};
 use crate::raw::{self, Socket};
-use crate::replica::{document, has_come_to, join};
+use crate::reader::Reader;
+use crate::replica::{document, join};
 use crate::report::{Bound, Row, Table, Unit};
 use crate::{Plan, Role};
 
@@ -42,7 +43,7 @@ enum With {
 type Frames = u64;
 
 pub(crate) fn measure(plan: &Plan) -> Table {
-    let kinds = [(Some(PACE), plan.pick(1_500, 20)), (None, plan.pick(20_000, 100))];
+    let kinds = [(Some(PACE), plan.pick(1_000, 20)), (None, plan.pick(20_000, 100))];
     let mut rows = Vec::new();
     for (pace, ops) in kinds {
         let how = if pace.is_some() { format!("{PACE} ops/s") } else { String::from("a burst") };
@@ -118,23 +119,28 @@ impl Load {
         let document = document("notes");
         let mut readers = Vec::new();
         for _ in 0..READERS {
-            readers.push(join(self.server, &document).await);
+            readers.push(Reader::join(self.server, &document).await);
         }
         let (writer, link) = join(self.server, &document).await;
+        let received = |readers: &[Reader]| -> Frames { readers.iter().map(Reader::frames_received).sum() };
+        let before = received(&readers);
+        let reading = readers.into_iter().map(|mut reader| {
+            smol::spawn(async move {
+                reader.read_to(self.ops).await;
+                reader
+            })
+        });
+        let reading: Vec<_> = reading.collect();
         parent.tell(&());
         parent.wait();
-        let received = || -> Frames { readers.iter().map(|(node, link)| frames_received(node, link)).sum() };
-        let before = received();
         let start = Instant::now();
         for number in 0..self.ops {
             self.wait_for_turn(start, number).await;
             writer.append(&document, vec![Bytes::from_static(&[7; OP_BYTES])]).await.expect("it is open");
         }
         link.acknowledged(&document).await.expect("the server writes it");
-        for (reader, _) in &readers {
-            has_come_to(reader, &document, self.ops).await;
-        }
-        parent.tell(&(received() - before));
+        let readers = join_all(reading).await;
+        parent.tell(&(received(&readers) - before));
         parent.wait();
     }
 
@@ -167,10 +173,7 @@ impl Load {
             }
         }
         writer.flush().await;
-        let mut sockets = Vec::new();
-        for reader in readers {
-            sockets.push(reader.await);
-        }
+        let _sockets = join_all(readers).await;
         parent.tell(&(READERS * messages));
         parent.wait();
     }
@@ -180,11 +183,6 @@ impl Load {
             Timer::at(start + Duration::from_secs(number) / pace).await;
         }
     }
-}
-
-fn frames_received(node: &Node, link: &Link) -> Frames {
-    let LinkState::Live { link, .. } = link.state() else { return 0 };
-    node.inspect(|replica| replica.session(link).map_or(0, |session| session.stats().frames_received))
 }
 
 /// What a client says first, and the server after it.

@@ -9,7 +9,8 @@
 //!
 //! A raw baseline sends binary messages with the same payload through the same WebSocket library, with the same buffers,
 //! and flushes as seldom; it keeps nothing in step, and nobody who was away gets what was missed. Runs of antiphon and of
-//! its baselines alternate, so that a noisy moment is nobody's alone. What is printed are medians.
+//! its baselines alternate, so that a noisy moment is nobody's alone. What is printed are medians: of all runs, and for
+//! the ratio of those side by side.
 //!
 //! CPU time is that of the whole server process, the system's part included.
 
@@ -22,6 +23,7 @@ mod child;
 mod fan_out;
 mod idle;
 mod raw;
+mod reader;
 mod replica;
 mod report;
 
@@ -87,7 +89,7 @@ struct Plan {
 impl Plan {
     /// How often each thing is measured.
     fn runs(&self) -> usize {
-        self.pick(5, 1)
+        self.pick(7, 1)
     }
 
     /// How much of something: in earnest, or to see whether it works.

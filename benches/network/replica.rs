@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
 use antiphon::op::DocumentId;
-use antiphon::replica::{Event, Options};
+use antiphon::replica::Options;
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire::Durability;
 use antiphon_memory::{Disk, MemoryStorage};
@@ -17,7 +17,7 @@ use smol::future::zip;
 use crate::child::Parent;
 
 /// In memory, as the command's server has it: nothing is kept to take it back.
-fn in_memory() -> MemoryStorage {
+pub(crate) fn in_memory() -> MemoryStorage {
     Disk::with_promise(Durability::Fsync).open().expect("nobody else has it")
 }
 
@@ -74,12 +74,4 @@ pub(crate) async fn join(server: SocketAddr, document: &DocumentId) -> (Node, Li
 
 pub(crate) fn document(name: &str) -> DocumentId {
     name.parse().expect("a good name")
-}
-
-/// Waits until a replica holds this many ops of a document, durably.
-pub(crate) async fn has_come_to(node: &Node, document: &DocumentId, tail: u64) {
-    let mut events = node.subscribe_to(|event| matches!(event, Event::Received { .. }));
-    while node.document(document).is_none_or(|(_, held)| held < tail) {
-        events.next().await.expect("the node runs");
-    }
 }

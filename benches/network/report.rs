@@ -55,8 +55,10 @@ impl Row {
         Self { bound: Some(bound), ..self }
     }
 
+    /// Of runs side by side, for what slows the machine down for a while slows both.
     fn ratio(&self) -> Option<f64> {
-        Some(median(&self.antiphon)? / median(&self.raw)?)
+        let ratios: Vec<_> = self.antiphon.iter().zip(&self.raw).map(|(antiphon, raw)| antiphon / raw).collect();
+        median(&ratios)
     }
 
     fn is_kept(&self) -> Option<bool> {
@@ -64,7 +66,7 @@ impl Row {
         Some(match self.bound? {
             Bound::AtMost(most) => antiphon <= most,
             Bound::AtLeast(least) => antiphon >= least,
-            Bound::Times(times) => antiphon <= raw * times,
+            Bound::Times(times) => self.ratio()? <= times,
             Bound::More(more) => antiphon <= raw + more,
         })
     }
