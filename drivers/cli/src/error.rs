@@ -76,6 +76,11 @@ impl Failure {
                 format!("{shown} is in use by another process"),
                 "end it, or give another --data directory",
             ),
+            Error::Inaccessible { path, source } if source.kind() == io::ErrorKind::NotFound => Self::new(
+                "data_inaccessible",
+                format!("{} can't be used: {source}", path.display()),
+                "give --data a directory of antiphon's, or one that can be made",
+            ),
             Error::Inaccessible { path, source } => Self::new(
                 "data_inaccessible",
                 format!("{} can't be used: {source}", path.display()),
@@ -105,10 +110,11 @@ impl Failure {
         }
     }
 
-    /// The storage does not work.
+    /// The storage does not work. What a storage says ends with a remedy where it knows one.
     fn storage(reason: &str) -> Self {
-        let remedy = "see whether the disk is full or broken, and call again: what was acknowledged is kept";
-        Self::new("storage", format!("the storage failed: {reason}"), remedy)
+        const UNKNOWN: &str = "see whether the disk is full or broken, and call again: what was acknowledged is kept";
+        let (what, remedy) = reason.rsplit_once("; ").unwrap_or((reason, UNKNOWN));
+        Self::new("storage", format!("the storage failed: {what}"), remedy)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use antiphon::op::DocumentId;
 use antiphon::replica::{self, Authority};
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire;
@@ -16,6 +17,7 @@ use futures_lite::future::or;
 
 use crate::arguments::{Access, Seconds, Url};
 use crate::error::Failure;
+use crate::logging::Logs;
 
 /// How long the end of a session may take: its goodbye, and what is still on its way.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -47,11 +49,27 @@ impl<'a> Place<'a> {
 /// Bytes of ops that wait for the storage before no more of stdin is read.
 const WAITING_MAX: u64 = 4 << 20;
 
-/// How a command's replica behaves, that comes to an end soon.
-pub(crate) fn brief() -> Config {
-    let mut config = Config { close_deadline: CLOSE_DEADLINE, drain_deadline: DRAIN_DEADLINE, ..Config::default() };
-    config.replica.waiting_max = WAITING_MAX;
-    config
+/// What a replica is run for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// A command that comes to an end soon, and tells itself what failed.
+    Command,
+    /// Whoever connects, for as long as may be.
+    Server,
+}
+
+impl Purpose {
+    fn config(self) -> Config {
+        match self {
+            Self::Command => {
+                let mut config = Config::default();
+                (config.close_deadline, config.drain_deadline) = (CLOSE_DEADLINE, DRAIN_DEADLINE);
+                config.replica.waiting_max = WAITING_MAX;
+                config
+            }
+            Self::Server => Config::default(),
+        }
+    }
 }
 
 /// A replica at work on threads of its own, so that a command may wait for stdout while its sessions go on.
@@ -64,14 +82,16 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens a replica.
-    pub(crate) fn open(place: Place<'_>, mut config: Config) -> Result<Self, Failure> {
+    pub(crate) fn open(place: Place<'_>, purpose: Purpose) -> Result<Self, Failure> {
+        let mut config = purpose.config();
         config.replica.session.durability = place.promise();
+        let logs = Logs { failures: purpose == Purpose::Server };
         match place {
             Place::Memory => {
                 // Synced at once, as far as this disk knows: so it does not keep how to take back what is not.
                 let storage = Disk::with_promise(wire::Durability::Fsync).open();
                 let held = |held: Held| Failure::new("storage", held.to_string(), "report this as a fault of antiphon");
-                Self::start(storage.map_err(held)?, Continuity::Proven, config, |_| Ok(()))
+                Self::start(storage.map_err(held)?, Continuity::Proven, config, logs, |_| Ok(()))
             }
             Place::Directory(directory, durability) => {
                 let of_directory = {
@@ -81,7 +101,7 @@ impl Host {
                 let options = Options { durability, ..Options::default() };
                 let storage = SqliteStorage::open_directory(directory, &options).map_err(&of_directory)?;
                 let continuity = storage.continuity();
-                Self::start(storage, continuity, config, move |storage| storage.close().map_err(of_directory))
+                Self::start(storage, continuity, config, logs, move |storage| storage.close().map_err(of_directory))
             }
         }
     }
@@ -90,13 +110,14 @@ impl Host {
         storage: S,
         continuity: Continuity,
         config: Config,
+        logs: Logs,
         close: impl FnOnce(S) -> Result<(), Failure> + Send + 'static,
     ) -> Result<Self, Failure> {
         let (node, driver) = block_on(Node::open(storage, continuity, config))?;
         let driver = thread::spawn(move || close(block_on(driver)?));
         let logging = thread::spawn({
             let node = node.clone();
-            move || block_on(crate::logging::follow(node))
+            move || block_on(logs.follow(node))
         });
         Ok(Self { node, driver, logging })
     }
@@ -118,10 +139,10 @@ impl Host {
 /// Runs a replica, lets `work` use it, and ends it in order, also if the work failed.
 pub(crate) fn run<T>(
     place: Place<'_>,
-    config: Config,
+    purpose: Purpose,
     work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let host = Host::open(place, config)?;
+    let host = Host::open(place, purpose)?;
     let done = block_on(work(host.node()));
     let closed = host.close();
     let done = done?;
@@ -185,10 +206,13 @@ pub(crate) async fn within<T>(Seconds(limit): Seconds, future: impl Future<Outpu
     .await
 }
 
-/// Why a link is not live, if it is not.
-pub(crate) fn trouble(link: &Link) -> Option<String> {
+/// What keeps a document from getting on, on a link, if that is known.
+pub(crate) fn trouble(link: &Link, document: &DocumentId) -> Option<String> {
     match link.state() {
         LinkState::Connecting { reason, .. } => reason,
-        LinkState::Live { .. } | LinkState::Ended(_) => None,
+        LinkState::Live { .. } => {
+            link.closed(document).map(|(code, reason)| format!("the server has closed it: {reason} ({code})"))
+        }
+        LinkState::Ended(_) => None,
     }
 }

@@ -16,15 +16,28 @@ pub(crate) fn start(filter: Option<&EnvFilterText>, json: bool) {
     logs.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init();
 }
 
-/// Logs what happens to a node, until it stops.
-pub(crate) async fn follow(node: Node) {
-    let mut events = node.subscribe_to(wanted);
-    while let Some(notice) = events.next().await {
-        match notice {
-            Notice::Event(event) => log(&event),
-            Notice::Lagged(missed) => warn!(missed, "events were too many to log"),
+/// What of a node's life is logged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logs {
+    /// Whether that includes failures of the storage: where nobody else tells them.
+    pub(crate) failures: bool,
+}
+
+impl Logs {
+    /// Logs what happens to a node, until it stops.
+    pub(crate) async fn follow(self, node: Node) {
+        let mut events = node.subscribe_to(if self.failures { wanted } else { wanted_but_failures });
+        while let Some(notice) = events.next().await {
+            match notice {
+                Notice::Event(event) => log(&event),
+                Notice::Lagged(missed) => warn!(missed, "events were too many to log"),
+            }
         }
     }
+}
+
+fn wanted_but_failures(event: &Event) -> bool {
+    !matches!(event, Event::Failed { .. } | Event::Recovered { .. }) && wanted(event)
 }
 
 /// What is logged at the level that was asked for. What comes with each op is for metrics, not for a log.

@@ -5,34 +5,8 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use common::{Ended, Scratch, Server, run, text};
-use serde_json::Value;
-
-/// One line with a remedy, and with `--json` one object with the same.
-fn demand(arguments: &[&str], code: i32, kind: &str, words: &[&str]) {
-    let plain = run(arguments, "");
-    check(&plain, code, arguments);
-    let line = plain.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("{arguments:?}: no line: {plain:?}"));
-    assert!(line.starts_with("antiphon: ") && !line.contains('\n'), "{arguments:?}: {line}");
-    for word in words {
-        assert!(line.contains(word), "{arguments:?}: {word:?} is not in: {line}");
-    }
-    let json = run(&[arguments, &["--json"]].concat(), "");
-    check(&json, code, arguments);
-    let object: Value = serde_json::from_str(&json.stderr).unwrap_or_else(|_| panic!("{arguments:?}: {}", json.stderr));
-    assert_eq!(object.as_object().expect("an object").len(), 3, "{object}");
-    assert_eq!(object["code"], kind, "{arguments:?}: {object}");
-    let [error, remedy] = ["error", "remedy"].map(|part| object[part].as_str().expect("text").to_owned());
-    assert!(!error.is_empty() && !remedy.is_empty(), "{object}");
-}
-
-fn check(ended: &Ended, code: i32, arguments: &[&str]) {
-    assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
-    let result = String::from_utf8_lossy(&ended.stdout);
-    // What was found until then is told, and nothing is claimed.
-    let empty = result.is_empty() || result.contains("0 ops appended") || result.contains("\"appended\":0");
-    assert!(empty || result.contains("no ") || result.contains("\"in_step\":false"), "{arguments:?}: {result}");
-}
+use common::demand::demand;
+use common::{Scratch, Server, run};
 
 #[test]
 fn command_lines_that_cant_be_meant() {
@@ -83,56 +57,6 @@ fn command_lines_that_cant_be_meant() {
     assert!(nothing.code == Some(2) && nothing.stdout.is_empty() && nothing.stderr.contains("Usage"), "{nothing:?}");
     let secret = run(&["sync", "notes", "--connect", "ws://example.com", "--token", "secret"], "");
     assert!(!secret.stderr.contains("secret"), "{}", secret.stderr);
-}
-
-#[test]
-fn data_directories_that_cant_be_used() {
-    let scratch = Scratch::new();
-    let file = scratch.name("file");
-    std::fs::write(&file, "a file").expect("it can be written");
-    let below = format!("{file}/below");
-    let foreign = scratch.path("foreign");
-    std::fs::create_dir(&foreign).expect("it can be made");
-    std::fs::write(foreign.join(antiphon_sqlite::DATABASE_NAME), "a shopping list, and no database").expect("writable");
-    let newer = scratch.path("newer");
-    run(&["append", "notes", "--data", text(&newer)], "kept\n").good();
-    let version = |version: i32| {
-        let database = rusqlite::Connection::open(newer.join(antiphon_sqlite::DATABASE_NAME)).expect("a database");
-        database.pragma_update(None, "user_version", version).expect("it can be written");
-    };
-    version(antiphon_sqlite::FORMAT_VERSION + 1);
-    let cases: &[(&str, &str, &[&str])] = &[
-        (&file, "data_inaccessible", &["file", "--data"]),
-        (&below, "data_inaccessible", &["below", "--data"]),
-        (text(&foreign), "data_foreign", &["not a database of antiphon", "--data"]),
-        (text(&newer), "data_newer", &["later version", "--data"]),
-    ];
-    for (data, kind, words) in cases {
-        demand(&["append", "notes", "--data", data], 1, kind, words);
-        demand(&["serve", "--listen", "127.0.0.1:0", "--data", data], 1, kind, words);
-        demand(&["log", "notes", "--data", data], 1, kind, words);
-        demand(&["sync", "notes", "--data", data, "--connect", "ws://localhost:9"], 1, kind, words);
-    }
-    version(antiphon_sqlite::FORMAT_VERSION);
-    demand(&["log", "other", "--data", text(&newer)], 1, "unknown_document", &["other", "notes"]);
-    demand(&["log", "notes", "--data", &scratch.name("none")], 1, "data_inaccessible", &["none", "--data"]);
-    assert!(!scratch.path("none").exists(), "to look at a directory does not make it");
-}
-
-#[test]
-fn a_directory_in_use_names_its_holder() {
-    let scratch = Scratch::new();
-    let server = Server::on(&scratch.path("data"));
-    let pid = server.process.child.id().to_string();
-    let data = scratch.name("data");
-    for arguments in [
-        &["serve", "--listen", "127.0.0.1:0", "--data", &data][..],
-        &["append", "notes", "--data", &data],
-        &["tail", "notes", "--connect", &server.url, "--data", &data],
-        &["sync", "notes", "--connect", &server.url, "--data", &data],
-    ] {
-        demand(arguments, 1, "data_in_use", &[&pid, "--data"]);
-    }
 }
 
 #[test]

@@ -115,6 +115,12 @@ impl Link {
         self.progress.document(document).acknowledged
     }
 
+    /// Why a document that is open here is not open on this link, if it was closed there: for now, or, where the code says
+    /// to try never again, for good.
+    pub fn closed(&self, document: &DocumentId) -> Option<(Code, String)> {
+        self.progress.document(document).closed.map(|(code, reason, _)| (code, reason))
+    }
+
     /// Says goodbye to the peer, and does not connect again.
     pub fn disconnect(&self) {
         self.progress.unwant();
@@ -139,7 +145,7 @@ impl Link {
 
     fn on_link(&self, engine: &Engine, document: &DocumentId) -> Result<OnLink, Error> {
         let progress = self.progress.document(document);
-        if let Some((code, reason, by)) = progress.closed {
+        if let Some((code, reason, by)) = progress.closed.clone().filter(|(code, ..)| code.retry() == Retry::Never) {
             return Err(Error::Closed { document: document.clone(), code, reason, by });
         }
         if progress.forked && !engine.documents.mends(document, self.progress.upstream) {

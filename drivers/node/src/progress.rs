@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use antiphon::codes::{Code, Retry};
+use antiphon::codes::Code;
 use antiphon::op::{DocumentId, ReplicaId};
 use antiphon::replica::{Authority, Event, LinkId, Misuse, Options, Replica};
 use antiphon::session::By;
@@ -169,6 +169,7 @@ pub(crate) struct OnLink {
     /// The digest of the heads when both were last in step.
     pub(crate) in_step: Option<u64>,
     pub(crate) forked: bool,
+    /// Why it was closed, if it was and has not been heard of since.
     pub(crate) closed: Option<(Code, String, By)>,
 }
 
@@ -214,16 +215,18 @@ impl Progress {
             }
             Event::Disconnected { link, .. } if *link == us => inner.documents.clear(),
             Event::Acknowledged { link, document, position } if *link == us => {
-                inner.documents.entry(document.clone()).or_default().acknowledged = *position;
+                let on_link = inner.documents.entry(document.clone()).or_default();
+                (on_link.acknowledged, on_link.closed) = (*position, None);
             }
             Event::InStep { link, document, digest } if *link == us => {
-                inner.documents.entry(document.clone()).or_default().in_step = Some(*digest);
+                let on_link = inner.documents.entry(document.clone()).or_default();
+                (on_link.in_step, on_link.closed) = (Some(*digest), None);
             }
             Event::Forked { link, document, .. } if *link == us => {
                 inner.documents.entry(document.clone()).or_default().forked = true;
             }
             Event::Closed { link, document, code, reason, by } if *link == us => {
-                let closed = (code.retry() == Retry::Never).then(|| (*code, reason.clone(), *by));
+                let closed = Some((*code, reason.clone(), *by));
                 inner.documents.insert(document.clone(), OnLink { closed, ..OnLink::default() });
             }
             // The document was loaded anew: positions may mean something else than before.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use antiphon::op::{DocumentId, OpId};
 use rusqlite::ErrorCode;
 
-/// Why a storage could not be opened, or did not do as it was told.
+/// Why a storage could not be opened, or did not do as it was told. Displayed as what happened and, where that is known,
+/// after a semicolon, what to do.
 #[derive(Debug)]
 pub enum Error {
     /// Somebody has the directory open.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::{Error, Fault};
 use crate::reading::{self, Collected};
 use crate::schema;
-use crate::storage::DATABASE_NAME;
+use crate::storage::{DATABASE_NAME, LOCK_NAME};
 
 /// How often a look is taken again, if a holder came or went meanwhile.
 const LOOKS_MAX: u32 = 16;
@@ -40,7 +40,10 @@ pub fn look<T>(directory: impl AsRef<Path>, mut look: impl FnMut(&View) -> Resul
     let file = fs::canonicalize(directory).map_err(|source| inaccessible(directory, source))?.join(DATABASE_NAME);
     let log = beside(&file, "-wal");
     for _ in 0..LOOKS_MAX {
-        fs::metadata(&file).map_err(|source| inaccessible(&file, source))?;
+        if let Err(source) = fs::metadata(&file) {
+            let was_used = file.with_file_name(LOCK_NAME).exists();
+            return Err(if was_used { Error::Missing { file } } else { inaccessible(&file, source) });
+        }
         if !schema::inspect(&file)? {
             return Err(Error::Missing { file });
         }

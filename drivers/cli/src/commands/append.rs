@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use antiphon::op::{DocumentId, ReplicaId};
 use antiphon::replica::Replica;
+use antiphon::wire::Limits;
 use antiphon_node::{Link, Node};
 use async_channel::Sender;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use crate::arguments::{Access, Seconds, Url};
 use crate::error::{Failure, too_late};
-use crate::host::{self, Place};
+use crate::host::{self, Place, Purpose};
 use crate::output::Output;
 use crate::progress;
 
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let Arguments { document, data, connect, access, timeout } = arguments;
     // Before anything is made: a wrong flag leaves nothing behind.
     connect.as_ref().map(|url| host::client(url, access)).transpose()?;
-    host::run(Place::of(data.as_deref()), host::brief(), async |node| {
+    host::run(Place::of(data.as_deref()), Purpose::Command, async |node| {
         let before = Own::before(node, document).await?;
         node.open_document(document, host::follower())?;
         let link = connect.as_ref().map(|url| host::connect(node, url, access)).transpose()?;
@@ -86,7 +87,7 @@ async fn finish(node: &Node, link: Option<&Link>, document: &DocumentId) -> Resu
 }
 
 fn not_in_time(link: Option<&Link>, document: &DocumentId, kept: bool) -> Failure {
-    let trouble = link.and_then(host::trouble);
+    let trouble = link.and_then(|link| host::trouble(link, document));
     match (link, kept) {
         (None, _) => too_late(document, "was durable here", None, "see what holds the disk up, and call again"),
         (_, true) => {
@@ -153,7 +154,7 @@ const BATCHES_MAX: usize = 4;
 
 /// Appends all lines of stdin.
 async fn read_all(node: &Node, document: &DocumentId) -> Result<(), Failure> {
-    let line_max = host::brief().replica.session.limits.op as usize;
+    let line_max = Limits::default().op as usize;
     let (sender, batches) = async_channel::bounded(BATCHES_MAX);
     // A thread of its own, for stdin can't be waited for otherwise. It ends with the process if nobody needs it.
     std::thread::spawn(move || {

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::time::Duration;
 
-use antiphon_node::{Config, LinkOptions, Node};
+use antiphon_node::{LinkOptions, Node};
 use antiphon_sqlite::Durability;
 use antiphon_websocket::{Listener, Refusal, Server, ServerConfig};
 use async_signal::{Signal, Signals};
@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::arguments::Token;
 use crate::error::Failure;
-use crate::host::{self, Place};
+use crate::host::{self, Place, Purpose};
 use crate::output::Output;
 
 /// When clients are told to come back, when the server ends.
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         (Some(directory), Promise::Commit) => Place::Directory(directory, Durability::Commit),
         (Some(directory), Promise::Fsync) => Place::Directory(directory, Durability::Fsync),
     };
-    host::run(place, Config::default(), async |node| {
+    host::run(place, Purpose::Server, async |node| {
         if output.is_json() {
             let (data, durability) = (data.as_deref(), data.as_ref().map(|_| *durability));
             output.object(&Listening { listening: format!("ws://{address}"), data, durability })?;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use antiphon::op::{DocumentId, ReplicaId};
-use antiphon_node::LinkState;
+use antiphon_node::{Link, LinkState};
 use futures_lite::future::or;
 use serde::Serialize;
 
 use crate::arguments::{Access, Seconds, Url};
 use crate::error::{Failure, too_late};
-use crate::host::{self, Place};
+use crate::host::{self, Place, Purpose};
 use crate::output::Align::{Left, Right};
 use crate::output::{Output, Table};
 use crate::progress;
@@ -66,8 +66,7 @@ struct Standing {
 struct Outcome {
     server: Option<ReplicaId>,
     /// One a document.
-    in_step: Vec<Result<Option<Standing>, Failure>>,
-    trouble: Option<String>,
+    in_step: Vec<Result<Standing, Failure>>,
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
@@ -79,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     host::client(connect, access)?;
     let before = standings(data.as_deref(), &documents)?;
     let place = Place::of(data.as_deref());
-    let outcome = host::run(place, host::brief(), async |node| {
+    let outcome = host::run(place, Purpose::Command, async |node| {
         for document in &documents {
             node.open_document(document, host::follower())?;
         }
@@ -89,16 +88,17 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
             let mut in_step = Vec::new();
             for document in &documents {
                 let left = Seconds(timeout.0.saturating_sub(begun.elapsed()));
-                let reached = host::within(left, link.in_step(document)).await.transpose();
-                in_step.push(reached.map_err(Failure::from).map(|reached| {
-                    reached.map(|(heads, ops)| Standing { ops, heads: heads.digest(), cursors: BTreeMap::new() })
-                }));
+                in_step.push(match host::within(left, link.in_step(document)).await {
+                    Some(Ok((heads, ops))) => Ok(Standing { ops, heads: heads.digest(), cursors: BTreeMap::new() }),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(not_in_time(&link, document)),
+                });
             }
             let server = match link.state() {
                 LinkState::Live { replica, .. } => Some(replica),
                 _ => None,
             };
-            Outcome { server, in_step, trouble: host::trouble(&link) }
+            Outcome { server, in_step }
         };
         Ok(or(work, progress::show(output.is_json(), node, Some(&link), &documents)).await)
     })?;
@@ -106,16 +106,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let mut synced = Synced { documents: Vec::new() };
     let mut failure = None;
     for (index, (document, reached)) in documents.iter().zip(outcome.in_step).enumerate() {
-        let in_step = matches!(reached, Ok(Some(_)));
-        let (now, failed) = match reached {
-            Ok(Some(standing)) => (Some(standing), None),
-            Ok(None) => {
-                let remedy = "see whether the server runs, and call again, with a longer --timeout";
-                let what = "was in step with the server";
-                (None, Some(too_late(document, what, outcome.trouble.as_deref(), remedy)))
-            }
-            Err(failure) => (None, Some(failure)),
-        };
+        let in_step = reached.is_ok();
+        let (now, failed) = (reached.as_ref().ok().cloned(), reached.err());
         failure = failure.or(failed);
         // What is in the directory counts; without one: what was in memory.
         let after = data.as_ref().map(|_| after[index].clone()).or(now).unwrap_or_default();
@@ -123,6 +115,11 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     }
     tell(output, &synced)?;
     failure.map_or(Ok(()), Err)
+}
+
+fn not_in_time(link: &Link, document: &DocumentId) -> Failure {
+    let remedy = "see whether the server runs, and call again, with a longer --timeout";
+    too_late(document, "was in step with the server", host::trouble(link, document).as_deref(), remedy)
 }
 
 /// What the directory tells about both ends: the server's log has grown by what it got from here, by what was got from

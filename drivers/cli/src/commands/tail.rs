@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::arguments::{Access, Seconds, Url};
 use crate::error::{Failure, too_late};
-use crate::host::{self, Place};
+use crate::host::{self, Place, Purpose};
 use crate::output::Output;
 
 #[derive(clap::Args, Debug)]
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let Arguments { document, data, connect, access, follow, from, timeout } = arguments;
     // Before anything is made: a wrong flag leaves nothing behind.
     host::client(connect, access)?;
-    host::run(Place::of(data.as_deref()), host::brief(), async |node| {
+    host::run(Place::of(data.as_deref()), Purpose::Command, async |node| {
         node.open_document(document, host::follower())?;
         let link = host::connect(node, connect, access)?;
         let mut printer = Printer { output, document, entries: node.follow(document, *from), from: *from };
@@ -90,7 +90,12 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
             Some((_, tail)) => printer.print(tail).await,
             None => {
                 let remedy = "see whether the server runs, and call again, with a longer --timeout";
-                Err(too_late(document, "was in step with the server", host::trouble(&link).as_deref(), remedy))
+                Err(too_late(
+                    document,
+                    "was in step with the server",
+                    host::trouble(&link, document).as_deref(),
+                    remedy,
+                ))
             }
         }
     })

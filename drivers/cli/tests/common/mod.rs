@@ -1,6 +1,7 @@
 //! Child processes that are waited for, but not for ever; and replicas in this process that write to them.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub(crate) mod demand;
 pub(crate) mod light;
 pub(crate) mod measure;
 pub(crate) mod proxy;

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::arguments::{Access, Seconds, Url};
 use crate::error::Failure;
-use crate::host::{self, Host, Place};
+use crate::host::{self, Host, Place, Purpose};
 use crate::output::Output;
 
 use server::Server;
@@ -94,7 +94,7 @@ struct Client {
 
 impl Client {
     fn open(name: &'static str, directory: &std::path::Path, document: &DocumentId) -> Result<Self, Failure> {
-        let host = Host::open(Place::Directory(directory, Durability::Commit), host::brief())?;
+        let host = Host::open(Place::Directory(directory, Durability::Commit), Purpose::Command)?;
         host.node().open_document(document, host::follower())?;
         Ok(Self { host, link: None, name, written: 0 })
     }
