@@ -49,6 +49,25 @@ fn what_only_skips_moved_is_stored_when_the_session_ends() {
 }
 
 #[test]
+fn a_session_that_ends_before_its_ops_are_written_takes_no_cursor_back() {
+    let mut rig = Rig::new(53);
+    let (reader, writer) = (rig.add(Config::default()), rig.add(Config::default()));
+    let wire = rig.join(reader, writer, Transport::Reliable);
+    rig.open(reader, &doc());
+    rig.open(writer, &doc());
+    rig.run_for(SECOND);
+    rig.ends[reader].stalled.insert(doc());
+    rig.append(writer, &doc(), numbered(0..3, 20));
+    rig.run_for(SECOND);
+    rig.input(reader, Input::Disconnected { link: LinkId(wire as u64) });
+    rig.ends[reader].stalled.clear();
+    rig.run_for(SECOND);
+    assert_eq!(rig.tail(reader, &doc()), 3);
+    let stored = rig.cursor(reader, &doc(), rig.identity(writer).replica);
+    assert_eq!(stored.map(|cursor| cursor.position), Some(3), "what stands on the disk is what the disk holds");
+}
+
+#[test]
 fn a_cursor_is_never_written_without_need() {
     let mut rig = Rig::new(52);
     let (reader, writer) = (rig.add(Config::default()), rig.add(Config::default()));

@@ -164,6 +164,13 @@ impl Document {
         true
     }
 
+    /// How far a peer's log will be held when what is on its way is written.
+    fn cursor_coming(&self, peer: ReplicaId) -> Option<Cursor> {
+        let mut writing = self.pipeline.writing.iter().flat_map(|writing| &writing.batch.cursors);
+        let writing = || writing.find(|(other, _)| *other == peer).map(|(_, cursor)| *cursor);
+        self.pipeline.cursors.get(peer).copied().or_else(writing)
+    }
+
     /// Whether something waits for the end of a write.
     pub(super) fn has_more(&self) -> bool {
         self.mending.is_resetting() || !self.pipeline.is_empty()
@@ -304,9 +311,11 @@ impl Replica {
     /// Writes how far a peer's log is held, with whatever is written next.
     pub(super) fn write_cursor(&mut self, document: &DocumentId, peer: ReplicaId, cursor: Cursor) {
         let Some(state) = self.documents.get_mut(document).filter(|state| state.log().is_some()) else { return };
-        if !state.pipeline.cursors.contains(peer) {
-            state.pipeline.cursors.insert(peer, cursor);
+        let as_far = |coming: Cursor| coming.timeline == cursor.timeline && coming.position >= cursor.position;
+        if state.cursor_coming(peer).is_some_and(as_far) {
+            return; // ops that go further are on their way
         }
+        state.pipeline.cursors.insert(peer, cursor);
         self.write(document);
     }
 
