@@ -187,9 +187,8 @@ fn laws(ends: &mut [End; 2]) -> Result<(), String> {
 fn holds(schedule: &Schedule) -> Result<(), String> {
     let transport = if schedule.datagram { DATAGRAM } else { Transport::Reliable };
     let (mut ends, mut now) = (ends(transport), NOW);
-    for end in 0..2 {
-        let opening = ends[end].host.opening();
-        ends[end].session.handle(now, opening).expect("it is not open");
+    for end in &mut ends {
+        end.session.handle(now, end.host.opening()).expect("it is not open");
     }
     for (side, step) in schedule.steps.iter().copied() {
         act(&mut ends, usize::from(side), step, schedule.datagram, &mut now);
