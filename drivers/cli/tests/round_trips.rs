@@ -152,3 +152,22 @@ fn log_shows_what_is_held_and_touches_nothing() {
     assert_eq!(server_log["peers"][0]["peer"], log["replica"]);
     assert_eq!(server.terminate().code, Some(0));
 }
+
+#[test]
+fn clients_that_keep_nothing_leave_no_trace_but_what_they_wrote() {
+    let (scratch, home) = (Scratch::new(), Scratch::new());
+    let server = Server::on(&home.path("server"));
+    for number in 0..4 {
+        run(&["append", "notes", "--connect", &server.url], format!("{number}\n")).good();
+        run(&["tail", "notes", "--connect", &server.url], "").good();
+        run(&["sync", "notes", "--connect", &server.url], "").good();
+    }
+    let data = scratch.name("keeper");
+    run(&["sync", "notes", "--connect", &server.url, "--data", &data], "").good();
+    let log = |data: &str| run(&["log", "notes", "--data", data, "--json"], "").object();
+    let (there, here) = (log(&home.name("server")), log(&data));
+    let peers: Vec<_> = there["peers"].as_array().expect("a list").iter().map(|one| &one["peer"]).collect();
+    assert_eq!(peers, [&here["replica"]], "who keeps it may come back");
+    assert_eq!(there["authors"].as_array().expect("a list").len(), 4);
+    assert_eq!(here["peers"][0]["peer"], there["replica"]);
+}
