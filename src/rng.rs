@@ -102,6 +102,11 @@ impl Ratio {
         assert!(denominator > 0, "a ratio's denominator is at least 1");
         Self { numerator: 1, denominator }
     }
+
+    /// This part of `number`, rounded down.
+    pub fn of(self, number: u64) -> u64 {
+        (u128::from(number) * u128::from(self.numerator) / u128::from(self.denominator)) as u64
+    }
 }
 
 impl fmt::Display for Ratio {

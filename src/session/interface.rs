@@ -350,6 +350,21 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
+/// Where a session is on its way from its first frame to its last.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Stage {
+    /// Hello was sent; the peer's is not here.
+    Greeting,
+    /// The host decides whether the peer may come in.
+    Asking,
+    /// The peer is welcome here; whether we are there is not known.
+    Welcoming,
+    /// Both are welcome.
+    Live,
+    /// Over.
+    Closed,
+}
+
 /// How far a document is on a session: `sent >= received >= acked` of this end's log, `taken >= held` of the peer's.
 /// Everything that a session does follows from these five.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -35,7 +35,7 @@ use crate::time::Instant;
 use crate::wire::{Durability, Message, Ping, Point, Tag};
 
 pub use config::{BYTES_BEFORE_WELCOME, Config, FRAME_BYTES_MIN, Local, Transport};
-pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stats};
+pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stage, Stats};
 
 use document::Document;
 use handshake::{Peer, Phase};
@@ -189,6 +189,17 @@ impl Session {
         self.waiting.contains_key(document)
     }
 
+    /// Where it is on its way from its first frame to its last.
+    pub fn stage(&self) -> Stage {
+        match self.phase {
+            Phase::Greeting => Stage::Greeting,
+            Phase::Asking => Stage::Asking,
+            Phase::Welcoming => Stage::Welcoming,
+            Phase::Live => Stage::Live,
+            Phase::Closed(_) => Stage::Closed,
+        }
+    }
+
     /// Whether both ends are welcome and the session is not over.
     pub fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)
@@ -221,6 +232,12 @@ impl Session {
             Some(document) => document.held(),
             None => self.held_at_end.get(&number).copied(),
         }
+    }
+
+    /// The documents that both ends have open, by the host's numbers.
+    pub fn documents(&self) -> impl Iterator<Item = (u32, &DocumentId)> {
+        let open = self.documents.iter().filter(|(_, document)| document.is_open());
+        open.map(|(number, document)| (*number, &document.id))
     }
 
     /// How far a document is, once both ends know where they start.
