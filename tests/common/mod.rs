@@ -223,7 +223,6 @@ pub fn cursor_on(disk: &Disk, document: &DocumentId, peer: ReplicaId) -> Option<
 #[derive(Default)]
 pub struct Promises {
     seen: BTreeMap<NodeId, usize>,
-    peers: BTreeMap<LinkId, ReplicaId>,
     pub acknowledgements: usize,
 }
 
@@ -237,9 +236,6 @@ impl Promises {
             *seen += events.len();
             for event in events {
                 match event {
-                    Event::Connected { link, replica, .. } => {
-                        self.peers.insert(*link, *replica);
-                    }
                     Event::Applied { document, position, .. } => {
                         let tail = entries_on(world.disk(*node), document).len() as u64;
                         assert!(*position <= tail, "{node:?} told of {position} as applied and holds {tail}");
@@ -250,8 +246,7 @@ impl Promises {
                     }
                     Event::Acknowledged { link, document, position } => {
                         self.acknowledgements += 1;
-                        let peer = nodes.iter().find(|node| owns(world.disk(**node), self.peers[link]));
-                        let peer = *peer.expect("whoever acknowledges has a disk");
+                        let (_, peer) = world.peer_of(*link).expect("the link was up");
                         let mine = entries_on(world.disk(*node), document);
                         let theirs: BTreeSet<OpId> =
                             entries_on(world.disk(peer), document).iter().map(|entry| entry.op.id).collect();
@@ -273,12 +268,6 @@ impl Promises {
             false
         });
     }
-}
-
-/// Whether a disk belongs to a replica that has, or had, this id.
-pub fn owns(disk: &Disk, replica: ReplicaId) -> bool {
-    let identity = disk.backup().open().expect("a copy has no holder").identity().expect("the disk works");
-    identity.is_some_and(|identity| identity.replica == replica || identity.former.contains(&replica))
 }
 
 /// A datagram's frame without its trailer, or any other frame as it is; and what Reliable wraps.

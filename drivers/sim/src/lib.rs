@@ -2,10 +2,20 @@
 //! so that a whole run, faults included, is the same on every machine and can be replayed from its inputs alone.
 //!
 //! - [`link`] is one direction of a network path, with latency, loss, duplication, reordering, corruption and cuts.
-//! - [`world`] runs replicas on simulated disks over such links, in virtual time.
+//! - [`world`] runs nodes on simulated disks over such links, in virtual time.
 
+pub mod campaign;
+pub mod clock;
+pub mod laws;
 pub mod link;
+pub mod node;
+pub mod plan;
+pub mod replica;
+pub mod run;
+mod text;
 pub mod world;
 
+pub use clock::Clock;
 pub use link::{Faults, Link};
+pub use node::Node;
 pub use world::World;

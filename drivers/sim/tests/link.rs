@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use antiphon::rng::{Ratio, Rng};
 use antiphon::{Instant, Machine};
-use antiphon_sim::link::{Counters, Faults, Input, Link};
+use antiphon_sim::link::{Burst, Counters, Faults, Input, Link};
 use bytes::Bytes;
 use quickcheck::quickcheck;
 
@@ -191,7 +191,7 @@ fn faults_text_names_the_wrong_word() {
 }
 
 quickcheck! {
-    fn faults_text_round_trip(durations: (Duration, Duration, u64), ratios: Vec<(u32, u32)>, cut: bool, ordered: bool) -> bool {
+    fn faults_text_round_trip(durations: (Duration, Duration, u64), ratios: Vec<(u32, u32)>, bytes: (u64, u64, u64), flags: (bool, bool)) -> bool {
         let ratio = |i: usize| ratios.get(i).and_then(|&(n, d)| Ratio::new(n.min(d), d)).unwrap_or(Ratio::NEVER);
         let faults = Faults {
             latency: durations.0,
@@ -201,8 +201,12 @@ quickcheck! {
             reorder: ratio(2),
             reorder_delay: Duration::from_millis(durations.2),
             corrupt: ratio(3),
-            cut,
-            ordered,
+            burst: Burst { begin: ratio(4), end: ratio(5), loss: ratio(6) },
+            bandwidth: bytes.0,
+            queue: bytes.1,
+            mtu: bytes.2,
+            cut: flags.0,
+            ordered: flags.1,
         };
         faults.to_string().parse() == Ok(faults)
     }

@@ -1,0 +1,88 @@
+//! Many seeds: a plan is drawn from each and run, on as many threads as there are to spare.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::laws::Violation;
+use crate::link::Counters;
+use crate::plan::{Profile, Workload};
+use crate::run::{Report, run};
+
+/// What came of many runs. It is the same whoever ran them, in whatever order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// How many plans were run.
+    pub seeds: u64,
+    /// Those that broke a law, in order.
+    pub failed: Vec<(u64, Violation)>,
+    /// Inputs that nodes were handed.
+    pub events: u64,
+    /// How often a node went down.
+    pub crashes: u64,
+    /// What became of frames.
+    pub frames: Counters,
+    /// A hash over everything that happened in all runs.
+    pub trace_hash: u64,
+}
+
+impl Summary {
+    /// Adds what came of one more.
+    pub fn add(&mut self, seed: u64, report: Report) {
+        self.seeds += 1;
+        if let Err(violation) = report.outcome {
+            let place = self.failed.partition_point(|(other, _)| *other < seed);
+            self.failed.insert(place, (seed, violation));
+        }
+        self.events += report.events;
+        self.crashes += report.crashes;
+        self.frames.add(report.frames);
+        // A sum, so that the order does not count; each term depends on its seed.
+        let term = (report.trace_hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.trace_hash = self.trace_hash.wrapping_add(term ^ (term >> 29));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        for (seed, violation) in other.failed {
+            let place = self.failed.partition_point(|(known, _)| *known < seed);
+            self.failed.insert(place, (seed, violation));
+        }
+        self.events += other.events;
+        self.crashes += other.crashes;
+        self.frames.add(other.frames);
+        self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
+    }
+}
+
+/// Runs the plans of these seeds on so many threads, and tells `progress` of each that is done, from whichever thread.
+/// It is over early when `progress` says false.
+pub fn campaign<N: Workload>(
+    profile: &Profile,
+    seeds: Range<u64>,
+    jobs: usize,
+    progress: impl Fn() -> bool + Sync,
+) -> Summary {
+    let (next, stopped) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let total = Mutex::new(Summary::default());
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                let mut summary = Summary::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || stopped.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    summary.add(seed, run::<N>(&profile.plan::<N>(seed)));
+                    if !progress() {
+                        stopped.store(true, Ordering::Relaxed);
+                    }
+                }
+                total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(summary);
+            });
+        }
+    });
+    total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,121 @@
+//! What apps wrote is neither lost nor doubled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon::digest::BodyHash;
+use antiphon::replica::{Event, Input};
+
+use super::{View, change};
+use crate::laws::Law;
+use crate::replica::logs::{DocumentNumber, Item};
+use crate::replica::{Copy, ReplicaNode, Told, Writer};
+use crate::world::{Happening, NodeId};
+
+/// Every body that an app wrote stands at most once in each log, whatever op it is the body of; and one that was ever
+/// durable is not lost, unless every disk that held it was set back, or an app was handed it.
+///
+/// It needs an app whose bodies all differ.
+#[derive(Default)]
+pub struct Bodies {
+    /// What is in the logs, and put aside, by node and document.
+    held: BTreeMap<(NodeId, DocumentNumber), Held>,
+    /// On how many disks each body is.
+    disks: BTreeMap<(DocumentNumber, u64), u32>,
+    /// Bodies that are nowhere any more, with good reason.
+    excused: BTreeSet<(DocumentNumber, u64)>,
+    /// Bodies that an app has appended and that are not yet durable there.
+    pending: BTreeMap<NodeId, BTreeSet<u64>>,
+}
+
+#[derive(Default)]
+struct Held {
+    epoch: u32,
+    log: BTreeSet<u64>,
+    aside: BTreeSet<u64>,
+}
+
+impl Bodies {
+    /// The log of a node is another one, or what was put aside is gone: counts anew what is there.
+    fn count_anew(&mut self, place: (NodeId, DocumentNumber), copy: &Copy, excused: bool) {
+        let Self { held, disks, excused: forgiven, .. } = self;
+        let document = place.1;
+        let held = held.entry(place).or_default();
+        let bodies = |items: &[Item]| items.iter().map(|item| item.body.0).collect::<BTreeSet<_>>();
+        let (log, aside) = (bodies(&copy.items), bodies(&copy.aside));
+        let before: BTreeSet<_> = held.log.union(&held.aside).copied().collect();
+        let after: BTreeSet<_> = log.union(&aside).copied().collect();
+        for body in after.difference(&before) {
+            *disks.entry((document, *body)).or_default() += 1;
+        }
+        for body in before.difference(&after) {
+            let count = disks.entry((document, *body)).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 && excused {
+                forgiven.insert((document, *body));
+            }
+        }
+        *held = Held { epoch: copy.epoch, log, aside };
+    }
+}
+
+impl Law<ReplicaNode<Writer>> for Bodies {
+    fn name(&self) -> &'static str {
+        "bodies"
+    }
+
+    fn check(&mut self, scene: &View<'_, Writer>, happening: &Happening<ReplicaNode<Writer>>) -> Result<(), String> {
+        match happening {
+            Happening::Told { node, event: Told::Took(Input::Append { bodies, .. }) } => {
+                self.pending.entry(*node).or_default().extend(bodies.iter().map(|body| BodyHash::of(body).0));
+            }
+            Happening::Told { node, event: Told::Event(Event::Recovered { lost, .. }) } => {
+                let pending = self.pending.entry(*node).or_default();
+                lost.iter().for_each(|body| _ = pending.remove(&BodyHash::of(body).0));
+            }
+            Happening::Told { event: Told::Event(Event::Orphaned { document, ops }), .. } => {
+                let document = scene.ledger.document(document).ok_or("a document that nobody holds has orphans")?;
+                self.excused.extend(ops.iter().map(|op| (document, op.body.hash().0)));
+            }
+            Happening::Down { node, .. } => _ = self.pending.remove(node),
+            _ => {}
+        }
+        if let Happening::Down { node, lost: 1.., .. } | Happening::Replaced { node } = happening {
+            for document in 0..scene.ledger.documents() {
+                if let Some(copy) = scene.ledger.copy(*node, document) {
+                    self.count_anew((*node, document), copy, true);
+                }
+            }
+        }
+        let Some((copy, change)) = change(scene) else { return Ok(()) };
+        let place = (change.node, change.document);
+        let known = self.held.entry(place).or_default();
+        if known.epoch != copy.epoch || known.aside.is_empty() != copy.aside.is_empty() {
+            self.count_anew(place, copy, false);
+        }
+        let held = self.held.entry(place).or_default();
+        let mut pending = self.pending.get_mut(&change.node);
+        for body in copy.items[change.from..].iter().map(|item| item.body.0) {
+            if held.log.insert(body) && !held.aside.contains(&body) {
+                *self.disks.entry((change.document, body)).or_default() += 1;
+            }
+            pending.iter_mut().for_each(|pending| _ = pending.remove(&body));
+        }
+        if held.log.len() != copy.items.len() {
+            return Err(format!("{} holds what an app wrote once more than once", change.node));
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, scene: &View<'_, Writer>) -> Result<(), String> {
+        if let Some((node, pending)) = self.pending.iter().find(|(_, pending)| !pending.is_empty()) {
+            return Err(format!("{} bodies that the app of {node} appended never became durable", pending.len()));
+        }
+        let lost = self.disks.iter().filter(|(body, disks)| **disks == 0 && !self.excused.contains(body));
+        match lost.count() {
+            0 => Ok(()),
+            lost => {
+                Err(format!("{lost} bodies are lost that were durable, in {:?} nodes", scene.world.nodes().count()))
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What a replica keeps in memory stays within what its configuration says.
+
+use antiphon::op::OP_OVERHEAD;
+use antiphon::replica::Input;
+
+use super::View;
+use crate::laws::Law;
+use crate::replica::{App, ReplicaNode, Told};
+use crate::world::Happening;
+
+/// A replica keeps in memory at most the tails of its documents, what its sessions were granted and is not durable, and
+/// what its app has appended and is not durable; and no session has more under way than it was granted. A single op may
+/// exceed each of these.
+#[derive(Default)]
+pub struct Memory {
+    /// Cost of the largest op that was appended.
+    largest: u64,
+    /// Cost of everything that each app has appended.
+    appended: Vec<u64>,
+    /// Whether something has happened that can need memory.
+    moved: bool,
+}
+
+impl<A: App> Law<ReplicaNode<A>> for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
+        match happening {
+            Happening::Arrived { .. } | Happening::Done { .. } => self.moved = true,
+            Happening::Told { node, event: Told::Took(Input::Append { bodies, .. }) } => {
+                self.moved = true;
+                self.appended.resize(self.appended.len().max(node.index() + 1), 0);
+                for cost in bodies.iter().map(|body| body.len() as u64 + OP_OVERHEAD) {
+                    self.largest = self.largest.max(cost);
+                    self.appended[node.index()] += cost;
+                }
+            }
+            Happening::Settled { node } if std::mem::take(&mut self.moved) => {
+                let Some(process) = scene.world.process(*node) else { return Ok(()) };
+                let config = process.config();
+                let (replica, credit) = (process.replica(), u64::from(config.session.limits.credit));
+                let mut granted = 0;
+                for session in process.links().iter().filter_map(|link| replica.session(*link)) {
+                    let (_, undurable) = session.under_way();
+                    granted += credit.max(undurable);
+                    if undurable > credit + self.largest {
+                        return Err(format!("{node} has taken {undurable} on a link that was granted {credit}"));
+                    }
+                }
+                let tails = replica.documents_loaded() as u64 * (config.tail_max + self.largest);
+                let appended = self.appended.get(node.index()).copied().unwrap_or(0);
+                let (cost, bound) = (replica.memory_cost(), tails + granted + appended);
+                if cost > bound {
+                    return Err(format!("{node} keeps {cost} in memory, more than {bound}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

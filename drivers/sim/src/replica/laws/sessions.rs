@@ -1,0 +1,143 @@
+//! Laws of sessions: what they observe is in order, honest peers find no fault with each other, in step means equal.
+
+use std::collections::BTreeMap;
+
+use antiphon::codes::{Code, Fault};
+use antiphon::replica::{Event, LinkId};
+use antiphon::session::{By, Progress};
+use antiphon::wire::Point;
+
+use super::View;
+use crate::laws::Law;
+use crate::replica::{App, ReplicaNode, Told};
+use crate::world::{Happening, NodeId};
+
+/// On each session `sent >= received >= acked` and `taken >= held`, and while a document is open, `acked`, `taken` and
+/// `held` only grow.
+#[derive(Default)]
+pub struct Frontiers {
+    seen: BTreeMap<LinkId, Vec<Progress>>,
+    /// The link on which something came; `None`: all may have moved.
+    arrived: Option<LinkId>,
+}
+
+impl Frontiers {
+    fn check_link<A: App>(&mut self, node: NodeId, process: &ReplicaNode<A>, link: LinkId) -> Result<(), String> {
+        let Some(session) = process.replica().session(link) else { return Ok(()) };
+        let before = self.seen.entry(link).or_default();
+        let mut kept = 0;
+        for (document, now) in session.progress() {
+            let wrong = |what: &str| Err(format!("{node}, {document}: {what} in {now:?}"));
+            let (acked, held) = (Point::at(now.acked), Point::at(now.held));
+            if now.sent.is_some_and(|sent| sent < now.received || now.received < acked) {
+                return wrong("sent >= received >= acked does not hold");
+            }
+            if now.taken.is_some_and(|taken| taken < held) {
+                return wrong("taken >= held does not hold");
+            }
+            // Both are in the order of their numbers.
+            while before.get(kept).is_some_and(|before| before.number < now.number) {
+                before.remove(kept);
+            }
+            match before.get_mut(kept).filter(|before| before.number == now.number) {
+                None => before.insert(kept, now),
+                Some(before) => {
+                    if now.acked < before.acked || now.taken < before.taken || now.held < before.held {
+                        return Err(format!("{node}, {document}: {before:?} went back to {now:?}"));
+                    }
+                    *before = now;
+                }
+            }
+            kept += 1;
+        }
+        before.truncate(kept);
+        Ok(())
+    }
+}
+
+impl<A: App> Law<ReplicaNode<A>> for Frontiers {
+    fn name(&self) -> &'static str {
+        "frontiers"
+    }
+
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
+        match happening {
+            Happening::Arrived { link, .. } => self.arrived = Some(*link),
+            Happening::Disconnected { link, .. } => _ = self.seen.remove(link),
+            Happening::Settled { node } => {
+                let Some(process) = scene.world.process(*node) else { return Ok(()) };
+                match self.arrived.take() {
+                    Some(link) => self.check_link(*node, process, link)?,
+                    None => process.links().iter().try_for_each(|link| self.check_link(*node, process, *link))?,
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// All replicas here keep to the protocol, and checksums tell what the network has damaged: so none is ever shown out for
+/// what it did.
+pub struct Honest;
+
+/// Codes that blame the peer for what the world did, or for how it is set up.
+const EXCUSED: [Code; 5] =
+    [Code::CLONE, Code::UNAUTHENTICATED, Code::FORBIDDEN, Code::TOO_MANY_DOCUMENTS, Code::READ_ONLY];
+
+impl<A: App> Law<ReplicaNode<A>> for Honest {
+    fn name(&self) -> &'static str {
+        "honest"
+    }
+
+    fn check(&mut self, _: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
+        let Happening::Told { node, event: Told::Event(event) } = happening else { return Ok(()) };
+        let (code, reason, by) = match event {
+            Event::Disconnected { ending: Some(ending), .. } => (ending.code, &ending.reason, ending.by),
+            Event::Closed { code, reason, by, .. } => (*code, reason, *by),
+            _ => return Ok(()),
+        };
+        let fault = code.fault() == Fault::Peer || code == Code::DAMAGED;
+        if !fault || EXCUSED.contains(&code) {
+            return Ok(());
+        }
+        let who = if by == By::Us { "finds fault with its peer" } else { "is blamed by its peer" };
+        Err(format!("{node} {who}: {code}, {reason}"))
+    }
+}
+
+/// In step means: both ends hold the same ops, with the same bodies.
+pub struct InStep;
+
+impl<A: App> Law<ReplicaNode<A>> for InStep {
+    fn name(&self) -> &'static str {
+        "in step"
+    }
+
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
+        let Happening::Told { node, event: Told::Event(Event::InStep { link, document, digest }) } = happening else {
+            return Ok(());
+        };
+        let logs = scene.ledger;
+        let Some((_, peer)) = scene.world.peer_of(*link) else { return Ok(()) };
+        let number = logs.document(document);
+        let copy = |node| number.and_then(|number| logs.copy(node, number));
+        let (mine, theirs) = (copy(*node), copy(peer));
+        if mine.map_or(0, |copy| copy.digest) != *digest {
+            return Err(format!(
+                "{node} says that it is in step with {document} at {digest:016x}, and holds other ops"
+            ));
+        }
+        // The peer may have gone on meanwhile.
+        if *digest != 0 && !theirs.is_some_and(|copy| copy.had_digest(*digest)) {
+            return Err(format!("{node} says that {peer} is in step with {document}, which never held those ops"));
+        }
+        let content = number.and_then(|number| logs.history(number).content_of(*digest));
+        match mine.zip(content) {
+            Some((mine, content)) if mine.content != content => Err(format!(
+                "{node} is in step with {document} at {digest:016x}, which stands for other bodies elsewhere"
+            )),
+            _ => Ok(()),
+        }
+    }
+}

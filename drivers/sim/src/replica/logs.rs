@@ -1,0 +1,351 @@
+//! What all replicas' disks hold, kept from what was written on them and not from what the replicas say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon::digest::{BodyHash, Chain};
+use antiphon::heads::Head;
+use antiphon::op::{DocumentId, Entry, ReplicaId, Timeline};
+use antiphon::storage::{Batch, Request, Storage, Transaction};
+use antiphon_memory::StorageError;
+
+use super::{App, ReplicaNode};
+use crate::laws::{Ledger, Violation};
+use crate::world::{Happening, NodeId, World};
+
+mod standing;
+
+pub use standing::Standing;
+
+/// The number of a document, in the order in which they were first seen.
+pub type DocumentNumber = usize;
+/// The number of an author, in the order in which they were first seen.
+pub type AuthorNumber = usize;
+
+/// Every replica's copies of every document.
+#[derive(Debug, Default)]
+pub struct Logs {
+    documents: BTreeMap<DocumentId, DocumentNumber>,
+    authors: BTreeMap<ReplicaId, AuthorNumber>,
+    /// By node, then by document.
+    copies: Vec<Vec<Copy>>,
+    /// By document: what every author wrote, as it was first seen.
+    histories: Vec<History>,
+    change: Option<Change>,
+    standing: Standing,
+    set_back: bool,
+}
+
+/// A replica's copy of a document.
+#[derive(Clone, Debug, Default)]
+pub struct Copy {
+    /// The log, position by position.
+    pub items: Vec<Item>,
+    /// What a reset has put aside, place by place, until all of it is dealt with.
+    pub aside: Vec<Item>,
+    /// Where the ops of each author stand in the log: that of seq 1 first.
+    pub positions: Vec<Vec<u32>>,
+    /// How far this disk ever held each author.
+    pub ever: Vec<u64>,
+    /// The digest of the heads, and all that it ever was.
+    pub digest: u64,
+    digests: BTreeSet<u64>,
+    /// The sum over all items.
+    pub content: u64,
+    /// The timelines in which it grew, and where each began.
+    pub timelines: Vec<(Timeline, u64)>,
+    /// How often the log became another that does not go on from what it was.
+    pub epoch: u32,
+}
+
+/// An op in a log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Item {
+    /// Its author.
+    pub author: AuthorNumber,
+    /// Its number among the author's.
+    pub seq: u64,
+    /// The author's chain up to it.
+    pub chain: Chain,
+    /// The hash of its body.
+    pub body: BodyHash,
+    /// Whether it came from a peer, as opposed to being written (or salvaged) here.
+    pub foreign: bool,
+}
+
+/// What all authors wrote in one document.
+#[derive(Debug, Default)]
+pub struct History {
+    /// By author, then by seq from 1: the chain there.
+    chains: Vec<Vec<Chain>>,
+    /// Authors of whom there are two histories.
+    pub forked: BTreeSet<AuthorNumber>,
+    /// What the heads of each digest hold.
+    contents: BTreeMap<u64, u64>,
+}
+
+/// What the happening that was noted last did to a copy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// Whose.
+    pub node: NodeId,
+    /// Of which document.
+    pub document: DocumentNumber,
+    /// The items from this position on are new.
+    pub from: usize,
+}
+
+impl Copy {
+    /// The highest seq of an author that is in the log.
+    pub fn held(&self, author: AuthorNumber) -> u64 {
+        self.positions.get(author).map_or(0, |positions| positions.len() as u64)
+    }
+
+    /// Where an op stands in the log.
+    pub fn position(&self, author: AuthorNumber, seq: u64) -> Option<u32> {
+        self.positions.get(author)?.get(usize::try_from(seq.checked_sub(1)?).ok()?).copied()
+    }
+
+    /// The highest seq of an author that this disk ever held.
+    pub fn ever(&self, author: AuthorNumber) -> u64 {
+        self.ever.get(author).copied().unwrap_or(0)
+    }
+
+    /// Whether the log ever had this digest.
+    pub fn had_digest(&self, digest: u64) -> bool {
+        digest == 0 || self.digests.contains(&digest)
+    }
+
+    /// The position after the last item.
+    pub fn tail(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    /// Where a timeline ended, if the copy grew in it: the current one at the tail.
+    pub fn end_of(&self, timeline: Timeline) -> Option<u64> {
+        let index = self.timelines.iter().rposition(|(known, _)| *known == timeline)?;
+        Some(self.timelines.get(index + 1).map_or(self.tail(), |(_, begins)| *begins))
+    }
+
+    fn push(&mut self, item: Item, id: ReplicaId) {
+        let authors = item.author + 1;
+        self.positions.resize_with(self.positions.len().max(authors), Vec::new);
+        self.ever.resize(self.ever.len().max(authors), 0);
+        let before = self.positions[item.author].last().map_or(Head::NONE, |position| Head {
+            seq: self.positions[item.author].len() as u64,
+            chain: self.items[*position as usize].chain,
+        });
+        let weights = [before, Head { seq: item.seq, chain: item.chain }].map(|head| weight(id, head));
+        self.digest = self.digest.wrapping_sub(weights[0]).wrapping_add(weights[1]);
+        self.content = self.content.wrapping_add(item.content(id));
+        self.positions[item.author].push(self.items.len() as u32);
+        self.ever[item.author] = self.ever[item.author].max(item.seq);
+        self.items.push(item);
+    }
+}
+
+/// What a head adds to the digest of heads: what [`Heads`](antiphon::heads::Heads) make of it alone.
+fn weight(author: ReplicaId, head: Head) -> u64 {
+    let mut heads = antiphon::heads::Heads::new();
+    heads.set(author, head);
+    heads.digest()
+}
+
+impl Item {
+    /// A number for the op with its body, whatever its chain.
+    fn content(&self, author: ReplicaId) -> u64 {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&author.0);
+        bytes[16..24].copy_from_slice(&self.seq.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.body.0.to_le_bytes());
+        BodyHash::of(&bytes).0
+    }
+}
+
+impl Logs {
+    /// The number of a document, if it was ever seen.
+    pub fn document(&self, document: &DocumentId) -> Option<DocumentNumber> {
+        self.documents.get(document).copied()
+    }
+
+    /// The number of an author, if it was ever seen.
+    pub fn author(&self, author: ReplicaId) -> Option<AuthorNumber> {
+        self.authors.get(&author).copied()
+    }
+
+    /// A replica's copy of a document, if it has one.
+    pub fn copy(&self, node: NodeId, document: DocumentNumber) -> Option<&Copy> {
+        self.copies.get(node.index())?.get(document)
+    }
+
+    /// All copies of a document.
+    pub fn copies(&self, document: DocumentNumber) -> impl Iterator<Item = (NodeId, &Copy)> {
+        let copies = self.copies.iter().enumerate();
+        copies.filter_map(move |(node, copies)| Some((NodeId(node as u32), copies.get(document)?)))
+    }
+
+    /// What all authors wrote in a document.
+    pub fn history(&self, document: DocumentNumber) -> &History {
+        &self.histories[document]
+    }
+
+    /// How many documents there are.
+    pub fn documents(&self) -> usize {
+        self.histories.len()
+    }
+
+    /// What the happening that was noted last did to a copy.
+    pub fn change(&self) -> Option<Change> {
+        self.change
+    }
+
+    /// What replicas have open and have said of it.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether some disk was ever set back or copied, so that one author may have two histories.
+    pub fn was_set_back(&self) -> bool {
+        self.set_back
+    }
+
+    fn number_document(&mut self, document: &DocumentId) -> DocumentNumber {
+        if let Some(number) = self.documents.get(document) {
+            return *number;
+        }
+        let number = self.documents.len();
+        self.documents.insert(document.clone(), number);
+        self.histories.push(History::default());
+        number
+    }
+
+    fn number_author(&mut self, author: ReplicaId) -> AuthorNumber {
+        let next = self.authors.len();
+        *self.authors.entry(author).or_insert(next)
+    }
+
+    fn copy_mut(&mut self, node: NodeId, document: DocumentNumber) -> &mut Copy {
+        if self.copies.len() <= node.index() {
+            self.copies.resize_with(node.index() + 1, Vec::new);
+        }
+        let copies = &mut self.copies[node.index()];
+        if copies.len() <= document {
+            copies.resize_with(document + 1, Copy::default);
+        }
+        &mut copies[document]
+    }
+
+    fn append(&mut self, node: NodeId, document: DocumentNumber, entries: &[Entry]) {
+        for entry in entries {
+            let id = entry.op.id;
+            let (author, foreign) = (self.number_author(id.author), entry.origin.is_some());
+            let item = Item { author, seq: id.seq, chain: entry.chain, body: entry.op.body.hash(), foreign };
+            self.histories[document].note(&item);
+            self.copy_mut(node, document).push(item, id.author);
+        }
+        let copy = self.copy_mut(node, document);
+        let (digest, content) = (copy.digest, copy.content);
+        copy.digests.insert(digest);
+        self.histories[document].contents.entry(digest).or_insert(content);
+    }
+
+    fn written(&mut self, node: NodeId, batch: &Batch) {
+        let document = self.number_document(&batch.document);
+        let from = self.copy_mut(node, document).items.len();
+        self.append(node, document, &batch.entries);
+        let copy = self.copy_mut(node, document);
+        copy.timelines.extend(batch.timeline.map(|record| (record.timeline, record.begins)));
+        if batch.salvaged.is_some_and(|place| place >= copy.aside.len() as u64) {
+            copy.aside.clear();
+        }
+        self.change = Some(Change { node, document, from });
+    }
+
+    fn reset(&mut self, node: NodeId, document: &DocumentId, timeline: Timeline) {
+        let document = self.number_document(document);
+        let copy = self.copy_mut(node, document);
+        let mut aside = std::mem::take(&mut copy.aside);
+        aside.append(&mut copy.items);
+        let (ever, epoch) = (std::mem::take(&mut copy.ever), copy.epoch + 1);
+        let (digests, timelines) = (std::mem::take(&mut copy.digests), vec![(timeline, 0)]);
+        *copy = Copy { aside, ever, epoch, digests, timelines, ..Copy::default() };
+        self.change = Some(Change { node, document, from: 0 });
+    }
+
+    /// A disk is not what the last writes made of it: reads what is on it.
+    fn read_anew<A: App>(&mut self, world: &World<ReplicaNode<A>>, node: NodeId) {
+        let disk = world.disk_of(node);
+        let known: Vec<_> = self.documents.keys().cloned().chain(disk.documents()).collect();
+        for document in known {
+            let read = disk.read(|storage| {
+                let stored = storage.document(&document)?;
+                let entries = storage.read(&document, 0, u64::MAX)?;
+                let aside = match stored.aside {
+                    Some(_) => storage.read_aside(&document, 0, u64::MAX)?,
+                    None => Vec::new(),
+                };
+                Ok::<_, StorageError>((stored.timelines, entries, aside))
+            });
+            let Some((timelines, entries, aside)) = read else { continue };
+            let document = self.number_document(&document);
+            let copy = self.copy_mut(node, document);
+            let (ever, epoch) = (std::mem::take(&mut copy.ever), copy.epoch + 1);
+            let digests = std::mem::take(&mut copy.digests);
+            let timelines = timelines.iter().map(|record| (record.timeline, record.begins)).collect();
+            *copy = Copy { ever, epoch, digests, timelines, ..Copy::default() };
+            self.append(node, document, &aside);
+            let copy = self.copy_mut(node, document);
+            let aside = std::mem::take(&mut copy.items);
+            let Copy { ever, epoch, digests, timelines, .. } = std::mem::take(copy);
+            *copy = Copy { aside, ever, epoch, digests, timelines, ..Copy::default() };
+            self.append(node, document, &entries);
+        }
+    }
+}
+
+impl History {
+    fn note(&mut self, item: &Item) {
+        if self.chains.len() <= item.author {
+            self.chains.resize_with(item.author + 1, Vec::new);
+        }
+        let chains = &mut self.chains[item.author];
+        match usize::try_from(item.seq).ok().and_then(|seq| chains.get(seq.checked_sub(1)?)) {
+            None => chains.push(item.chain),
+            Some(chain) if *chain == item.chain => {}
+            Some(_) => _ = self.forked.insert(item.author),
+        }
+    }
+
+    /// Whether some author has two histories.
+    pub fn is_forked(&self) -> bool {
+        !self.forked.is_empty()
+    }
+
+    /// What the first heads of this digest held.
+    pub fn content_of(&self, digest: u64) -> Option<u64> {
+        self.contents.get(&digest).copied()
+    }
+}
+
+impl<A: App> Ledger<ReplicaNode<A>> for Logs {
+    fn note(&mut self, world: &World<ReplicaNode<A>>, happening: &Happening<ReplicaNode<A>>) -> Result<(), Violation> {
+        self.change = None;
+        match happening {
+            Happening::Done { node, request: (_, Request::Write(transaction)), .. } => match transaction {
+                Transaction::Append(batch) => self.written(*node, batch),
+                Transaction::Reset { document, timeline } => self.reset(*node, document, timeline.timeline),
+                Transaction::Identity(_) => {}
+            },
+            Happening::Down { node, lost: 1.., .. } | Happening::Replaced { node } => {
+                self.set_back = true;
+                self.read_anew(world, *node);
+            }
+            _ => {}
+        }
+        self.standing.note(happening);
+        Ok(())
+    }
+
+    fn rest(&self, world: &World<ReplicaNode<A>>) -> Result<(), String> {
+        self.standing.rest(self, world)
+    }
+}

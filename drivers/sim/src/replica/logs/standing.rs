@@ -1,0 +1,108 @@
+//! What apps have open, what replicas said of it, and what is still to come before all are in step.
+
+use std::collections::BTreeMap;
+
+use antiphon::op::DocumentId;
+use antiphon::replica::{Admission, Event, Input, LinkId};
+use antiphon::wire::Access;
+
+use super::Logs;
+use crate::replica::{App, ReplicaNode, Told};
+use crate::world::{Happening, NodeId, PathId, World};
+
+/// What apps have open, and what replicas have told them of it.
+#[derive(Debug, Default)]
+pub struct Standing {
+    open: BTreeMap<(NodeId, DocumentId), Access>,
+    /// The digest with which a link was in step last.
+    in_step: BTreeMap<(LinkId, DocumentId), u64>,
+    forked: BTreeMap<(LinkId, DocumentId), ()>,
+}
+
+impl Standing {
+    /// How the app of a node has a document open, if it has.
+    pub fn open(&self, node: NodeId, document: &DocumentId) -> Option<Access> {
+        self.open.get(&(node, document.clone())).copied()
+    }
+
+    /// Whether a fork was told of on a link.
+    pub fn fork_told(&self, link: LinkId, document: &DocumentId) -> bool {
+        self.forked.contains_key(&(link, document.clone()))
+    }
+
+    pub(super) fn note<A: App>(&mut self, happening: &Happening<ReplicaNode<A>>) {
+        match happening {
+            Happening::Told { node, event: Told::Took(Input::Open { document, options }) } => {
+                self.open.insert((*node, document.clone()), options.access);
+            }
+            Happening::Told { node, event: Told::Took(Input::Close { document }) } => {
+                self.open.remove(&(*node, document.clone()));
+            }
+            Happening::Told { event: Told::Event(Event::InStep { link, document, digest }), .. } => {
+                self.in_step.insert((*link, document.clone()), *digest);
+            }
+            Happening::Told { event: Told::Event(Event::Forked { link, document, .. }), .. } => {
+                self.forked.insert((*link, document.clone()), ());
+            }
+            Happening::Disconnected { link, .. } => {
+                self.in_step.retain(|(of, _), _| of != link);
+                self.forked.retain(|(of, _), ()| of != link);
+            }
+            Happening::Down { node, .. } => self.open.retain(|(of, _), _| of != node),
+            _ => {}
+        }
+    }
+
+    pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
+        for ((node, document), _) in &self.open {
+            let replica = world.replica(*node).ok_or_else(|| format!("{node} is down"))?;
+            if replica.is_appending(document) {
+                return Err(format!("{node} has appends to {document} that are not durable"));
+            }
+            let number = logs.document(document);
+            if number.and_then(|number| logs.copy(*node, number)).is_some_and(|copy| !copy.aside.is_empty()) {
+                return Err(format!("{node} has not dealt with what a reset of {document} put aside"));
+            }
+        }
+        world.paths().try_for_each(|path| self.path_rests(path, logs, world))
+    }
+
+    /// Whether both ends of a path are in step, and know it, in all that either has open.
+    fn path_rests<A: App>(&self, path: PathId, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
+        let ends = world.ends(path);
+        if !ends.into_iter().all(|end| world.is_up(end)) {
+            return Ok(());
+        }
+        let links = ends.map(|end| world.link(path, end));
+        let [Some(first), Some(second)] = links else { return Err(format!("{path} is not connected")) };
+        let open = self.open.keys().filter(|(node, _)| ends.contains(node));
+        for (_, document) in open {
+            let shared = ends.into_iter().all(|end| {
+                let closed = world.process(end).is_some_and(|node| node.admits() == Admission::Closed);
+                self.open(end, document).is_some() || !closed
+            });
+            let forked = [first, second].into_iter().all(|link| self.fork_told(link, document));
+            if !shared || forked {
+                continue;
+            }
+            let digest = |node| {
+                let copy = logs.document(document).and_then(|number| logs.copy(node, number));
+                copy.map_or(0, |copy| copy.digest)
+            };
+            let readers = ends.into_iter().any(|end| self.open(end, document) == Some(Access::Read));
+            if readers {
+                continue; // what only one end may say is for the law of readers
+            }
+            let digests = ends.map(digest);
+            if digests[0] != digests[1] {
+                return Err(format!("{} and {} hold other ops of {document}", ends[0], ends[1]));
+            }
+            for (end, link) in ends.into_iter().zip([first, second]) {
+                if self.in_step.get(&(link, document.clone())) != Some(&digests[0]) {
+                    return Err(format!("{end} was not told that it is in step on {path} with {document}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The app that the simulator brings: it writes ops whose bodies differ, and writes again what a disk has lost.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use antiphon::op::DocumentId;
+use antiphon::replica::{Authority, Event, Input, Options};
+use antiphon::wire::Durability;
+use bytes::Bytes;
+
+use super::{App, ReplicaNode, Setup, When};
+use crate::laws::Law;
+use crate::node::Action;
+use crate::plan::{Place, Source, Workload};
+use crate::replica::laws::Bodies;
+use crate::text::{bytes_text, parse_bytes};
+
+/// A replica with this app.
+pub type WriterNode = ReplicaNode<Writer>;
+
+/// Writes ops whose bodies differ. What the disk has lost it writes again, and nothing else is done unasked.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    options: std::collections::BTreeMap<DocumentId, Options>,
+}
+
+/// What a [`Writer`]'s user does. As text: `append notes 3x20B`, `open notes`, `close notes`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Write {
+    /// Appends ops in one go.
+    Append {
+        /// To which document.
+        document: DocumentId,
+        /// How many.
+        ops: u16,
+        /// Bytes of each body; at least [`BODY_BYTES_MIN`], which are what makes it differ from others.
+        bytes: u32,
+    },
+    /// Opens a document.
+    Open(DocumentId),
+    /// Closes it.
+    Close(DocumentId),
+}
+
+/// Bytes of the smallest body.
+pub const BODY_BYTES_MIN: u32 = 6;
+
+/// The body of the `number`th op of a step: no other step and number have it.
+pub(super) fn body(step: u64, number: u16, bytes: u32) -> Bytes {
+    let mut body = vec![0; bytes.max(BODY_BYTES_MIN) as usize];
+    body[..4].copy_from_slice(&(step as u32).to_le_bytes());
+    body[4..6].copy_from_slice(&number.to_le_bytes());
+    body.into()
+}
+
+impl App for Writer {
+    type Action = Write;
+
+    fn start(setup: &Setup) -> Self {
+        Self { options: setup.documents.clone() }
+    }
+
+    fn act(&mut self, action: Write, at: When) -> Vec<Input> {
+        vec![match action {
+            Write::Append { document, ops, bytes } => {
+                Input::Append { document, bodies: (0..ops).map(|number| body(at.step, number, bytes)).collect() }
+            }
+            Write::Open(document) => {
+                let options = self.options.get(&document).cloned().unwrap_or_default();
+                Input::Open { document, options }
+            }
+            Write::Close(document) => Input::Close { document },
+        }]
+    }
+
+    fn told(&mut self, event: &Event) -> Vec<Input> {
+        match event {
+            Event::Recovered { document, lost, .. } if !lost.is_empty() => {
+                vec![Input::Append { document: document.clone(), bodies: lost.clone() }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn laws() -> Vec<Box<dyn Law<WriterNode>>> {
+        vec![Box::new(Bodies::default())]
+    }
+}
+
+impl Action for Write {
+    fn simpler(&self) -> Vec<Self> {
+        match self {
+            Self::Append { document, ops, bytes } => {
+                let fewer = [1, ops / 2, ops - 1].into_iter().filter(|fewer| fewer < ops && *fewer > 0);
+                let shorter = [BODY_BYTES_MIN, bytes / 2].into_iter().filter(|shorter| shorter < bytes);
+                let document = || document.clone();
+                let fewer = fewer.map(|ops| Self::Append { document: document(), ops, bytes: *bytes });
+                fewer.chain(shorter.map(|bytes| Self::Append { document: document(), ops: *ops, bytes })).collect()
+            }
+            Self::Open(_) | Self::Close(_) => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Append { document, ops: 1, bytes } => {
+                write!(f, "append {document} {}", bytes_text(u64::from(*bytes)))
+            }
+            Self::Append { document, ops, bytes } => {
+                write!(f, "append {document} {ops}x{}", bytes_text(u64::from(*bytes)))
+            }
+            Self::Open(document) => write!(f, "open {document}"),
+            Self::Close(document) => write!(f, "close {document}"),
+        }
+    }
+}
+
+/// Why a text is not what a [`Writer`]'s user can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadWrite;
+
+impl fmt::Display for BadWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an action such as `append notes 20B`, `append notes 3x20B`, `open notes` or `close notes`")
+    }
+}
+
+impl std::error::Error for BadWrite {}
+
+impl FromStr for Write {
+    type Err = BadWrite;
+
+    fn from_str(text: &str) -> Result<Self, BadWrite> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let document = words.get(1).and_then(|name| name.parse().ok()).ok_or(BadWrite)?;
+        match words[..] {
+            ["append", _, what] => {
+                let (ops, bytes) = what.split_once('x').unwrap_or(("1", what));
+                let bytes = parse_bytes(bytes).and_then(|bytes| u32::try_from(bytes).ok()).ok_or(BadWrite)?;
+                Ok(Self::Append { document, ops: ops.parse().map_err(|_| BadWrite)?, bytes })
+            }
+            ["open", _] => Ok(Self::Open(document)),
+            ["close", _] => Ok(Self::Close(document)),
+            _ => Err(BadWrite),
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------------------- drawing
+
+/// Draws how a replica is set up: mostly as usual, with a few odd limits.
+pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
+    let mut setup = Setup::default();
+    let authority = match (place.authority, place.node) {
+        (false, _) => Authority::Nobody,
+        (true, 0) => Authority::Us,
+        (true, _) => Authority::Upstream,
+    };
+    for document in 0..place.documents {
+        let document = format!("doc{document}").parse().expect("the name is valid");
+        setup.documents.insert(document, Options { authority, ..Options::default() });
+    }
+    setup.sync_every = [0, 0, 1, 3][source.below(4) as usize];
+    setup.config.session.durability = match source.below(8) {
+        0 | 1 => Durability::Fsync,
+        2 => Durability::Memory,
+        _ => Durability::Commit,
+    };
+    let config = &mut setup.config;
+    let limits = &mut config.session.limits;
+    if source.one_in(6) {
+        limits.frame = 600 + source.below(600) as u32;
+    }
+    if source.one_in(6) {
+        limits.window = 200 << source.below(5);
+        limits.credit = limits.window << source.below(3);
+    }
+    if source.one_in(4) {
+        config.tail_max = 50 << source.below(5);
+        config.read_max = 50 << source.below(5);
+    }
+    if source.one_in(6) {
+        config.session.silence_max = source.millis(1_500, 3_000);
+        config.session.ping_after = source.millis(300, 900);
+    }
+    if source.one_in(8) {
+        config.write_deadline = source.millis(300, 2_000);
+    }
+    if source.one_in(6) {
+        config.idle_max = source.millis(20, 500);
+    }
+    if source.one_in(8) {
+        config.peers = antiphon::replica::Admission::Ask;
+        config.documents = antiphon::replica::Admission::Ask;
+        setup.answer_after = source.millis(0, 200);
+    }
+    setup
+}
+
+impl Workload for WriterNode {
+    fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
+        draw_setup(source, place)
+    }
+
+    fn draw_action(source: &mut dyn Source, setup: &Setup, ops: u32) -> (Write, u32) {
+        let index = source.below(setup.documents.len() as u64) as usize;
+        let document = setup.documents.keys().nth(index).cloned();
+        let document = document.unwrap_or_else(|| "doc0".parse().expect("the name is valid"));
+        let ops = if source.one_in(4) { 1 + source.below(ops.min(8).into()) } else { 1 };
+        let bytes = match source.below(40) {
+            0 => 5_000 + source.below(20_000),
+            1..=3 => 300 + source.below(2_000),
+            _ => 6 + source.below(40),
+        };
+        (Write::Append { document, ops: ops as u16, bytes: bytes as u32 }, ops as u32)
+    }
+
+    fn draw_more(source: &mut dyn Source, setup: &Setup, until: Duration) -> Vec<(Duration, Write)> {
+        let Some(document) = setup.documents.keys().next().filter(|_| source.one_in(12)) else { return Vec::new() };
+        let until = until.as_millis() as u64;
+        let close = source.below(until);
+        let open = close + source.below(until - close);
+        let [close, open] = [close, open].map(Duration::from_millis);
+        vec![(close, Write::Close(document.clone())), (open, Write::Open(document.clone()))]
+    }
+}

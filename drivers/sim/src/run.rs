@@ -1,0 +1,271 @@
+//! Plans are run: chaos first, then everything heals, and all must be in step within a budget.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use antiphon::Instant;
+
+use crate::clock::Clock;
+use crate::laws::{Laws, Violation};
+use crate::link::Counters;
+use crate::node::{Crash, Node};
+use crate::plan::{Deed, Fall, NodeName, PathName, PlanOf};
+use crate::world::{DiskState, NodeId, PathId, World};
+
+/// What came of running a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Whether all laws held, and all were in step at the end.
+    pub outcome: Result<(), Violation>,
+    /// The virtual time that all took.
+    pub took: Duration,
+    /// How long after everything had healed all were in step.
+    pub healing: Duration,
+    /// Bytes that were sent until then, since everything had healed.
+    pub healing_bytes: u64,
+    /// Inputs that nodes were handed.
+    pub events: u64,
+    /// How often a node went down that was up, in order or not.
+    pub crashes: u64,
+    /// What became of frames.
+    pub frames: Counters,
+    /// A hash over everything that happened.
+    pub trace_hash: u64,
+}
+
+/// Events at one moment of virtual time beyond which it does not go on.
+const EVENTS_AT_ONCE_MAX: u64 = 100_000;
+/// How long all must stay quiet when they are in step.
+const QUIET: Duration = Duration::from_secs(30);
+/// What a path may carry in that time: signs of life, and what was still under way.
+const QUIET_BYTES: u64 = 10_000;
+
+/// Runs a plan, and asks the laws that hold of all such nodes after everything that happens.
+pub fn run<N: Node>(plan: &PlanOf<N>) -> Report {
+    run_with::<N>(plan, Laws::of_nodes())
+}
+
+/// The same with these laws.
+pub fn run_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> Report {
+    let mut run = Run::<N>::new(plan, laws);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.play(plan)));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(Violation::of("panics", text.unwrap_or("something else than a text")))
+    });
+    run.report(outcome)
+}
+
+/// A plan that is being run.
+struct Run<N: Node> {
+    world: World<N>,
+    laws: Laws<N>,
+    nodes: BTreeMap<NodeName, NodeId>,
+    paths: BTreeMap<PathName, PathId>,
+    crashes: u64,
+    healed: Option<(Instant, u64)>,
+    rested: Option<(Instant, u64)>,
+}
+
+impl<N: Node> Run<N> {
+    fn new(plan: &PlanOf<N>, laws: Laws<N>) -> Self {
+        let mut world = World::of(plan.seed);
+        world.watch();
+        let (mut nodes, mut paths) = (BTreeMap::new(), BTreeMap::new());
+        for planned in &plan.nodes {
+            let node = world.place(planned.name.into(), N::disk(&planned.setup), planned.setup.clone());
+            world.set_clock(node, planned.clock);
+            world.set_pace(node, planned.pace);
+            nodes.insert(planned.name, node);
+        }
+        for planned in &plan.paths {
+            let (first, second) = planned.name;
+            if let (Some(first_node), Some(second_node)) = (nodes.get(&first), nodes.get(&second)) {
+                let name = u64::from(first) << 32 | u64::from(second);
+                paths.insert(planned.name, world.lay(name, *first_node, *second_node, planned.medium));
+            }
+        }
+        for planned in &plan.frames {
+            if let Some(path) = paths.get(&planned.path) {
+                world.tamper(*path, planned.index, planned.tamper);
+            }
+        }
+        Self { world, laws, nodes, paths, crashes: 0, healed: None, rested: None }
+    }
+
+    fn play(&mut self, plan: &PlanOf<N>) -> Result<(), Violation> {
+        for planned in plan.nodes.iter().filter(|planned| !planned.down) {
+            if let Some(node) = self.nodes.get(&planned.name).copied() {
+                let continuity = self.world.continuity(node);
+                self.world.boot(node, continuity);
+                self.check()?;
+            }
+        }
+        for (number, step) in (0..).zip(&plan.steps).filter(|(_, step)| step.at <= plan.heal) {
+            self.advance(Instant::ZERO + step.at)?;
+            self.take(&step.deed, number);
+            self.check()?;
+        }
+        self.advance(Instant::ZERO + plan.heal)?;
+        self.heal(plan)?;
+        self.come_to_rest(plan)
+    }
+
+    /// Lets the time go by until `end`, with the laws.
+    fn advance(&mut self, end: Instant) -> Result<(), Violation> {
+        while self.world.step(end) {
+            self.check()?;
+        }
+        self.world.run_to(end);
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), Violation> {
+        if self.world.event_count_at_once() > EVENTS_AT_ONCE_MAX {
+            let what = format!("more than {EVENTS_AT_ONCE_MAX} events at {}", self.world.now());
+            return Err(Violation::of("time goes on", what));
+        }
+        self.laws.check(&mut self.world)
+    }
+
+    // ---------------------------------------------------------------------------------------- chaos
+
+    fn take(&mut self, deed: &Deed<N::Action>, number: u64) {
+        let nodes: Option<Vec<_>> = deed.nodes().iter().map(|name| self.nodes.get(name).copied()).collect();
+        let path = deed.path().map(|name| self.paths.get(&name).copied());
+        // What a plan that was made smaller no longer has, nothing is done to.
+        let (Some(nodes), Some(path)) = (nodes, path.unwrap_or(Some(PathId(0)))) else { return };
+        let (world, node) = (&mut self.world, nodes[0]);
+        match deed {
+            Deed::Act(_, action) => world.act(node, action.clone(), number),
+            Deed::Fall(_, fall) => self.fall(node, *fall),
+            Deed::Start(_, continuity) => {
+                let continuity = continuity.unwrap_or(world.continuity(node));
+                world.boot(node, continuity);
+            }
+            Deed::BackUp(_) => world.back_up(node),
+            Deed::Restore(_) => _ = world.restore(node),
+            Deed::Clone(..) => _ = world.clone_disk(node, nodes[1]),
+            Deed::Disk(_, state) => world.set_disk_state(node, *state),
+            Deed::Pace(_, pace) => world.set_pace(node, *pace),
+            Deed::Pause(_, true) => world.pause(node),
+            Deed::Pause(_, false) => world.resume(node),
+            Deed::Clock(_, clock) => {
+                // Its monotonic clock must not go back, so only the wall clock jumps.
+                let drift = world.clock(node).drift;
+                world.set_clock(node, Clock { drift, ..*clock });
+            }
+            Deed::Cut(_, sides) => world.cut_silently(path, *sides),
+            Deed::Down(_) => world.take_path_down(path),
+            Deed::Mend(_) => world.repair(path),
+            Deed::Faults(_, faults) => world.set_faults(path, *faults),
+        }
+    }
+
+    fn fall(&mut self, node: NodeId, fall: Fall) {
+        self.crashes += u64::from(self.world.is_up(node));
+        match fall {
+            Fall::Stop => self.world.shut_down(node),
+            Fall::Kill => self.world.take_down(node, Crash::Kill, true),
+            Fall::Power(keep) => {
+                let keep = keep.of(self.world.unsynced(node) as u64) as usize;
+                self.world.take_down(node, Crash::PowerLoss { keep }, false);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- calm
+
+    /// Everything works from now on, and everybody who was ever there is there.
+    fn heal(&mut self, plan: &PlanOf<N>) -> Result<(), Violation> {
+        for planned in &plan.paths {
+            let Some(path) = self.paths.get(&planned.name).copied() else { continue };
+            self.world.set_faults(path, planned.medium.faults.healed());
+            self.world.repair(path);
+            self.check()?;
+        }
+        for planned in &plan.nodes {
+            let Some(node) = self.nodes.get(&planned.name).copied() else { continue };
+            self.world.set_disk_state(node, DiskState::Works);
+            self.world.set_pace(node, planned.pace);
+            self.world.resume(node);
+            let unused = planned.down && !self.world.was_up(node);
+            if !unused && !self.world.is_up(node) {
+                let continuity = self.world.continuity(node);
+                self.world.boot(node, continuity);
+            }
+            self.check()?;
+        }
+        self.healed = Some((self.world.now(), self.bytes()));
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.world.paths().flat_map(|path| self.world.counters(path)).map(|counters| counters.bytes).sum()
+    }
+
+    fn come_to_rest(&mut self, plan: &PlanOf<N>) -> Result<(), Violation> {
+        let (from, bytes) = (self.world.now(), self.bytes());
+        let end = from + plan.budget.time;
+        loop {
+            let left = self.laws.rest(&self.world);
+            if left.is_ok() {
+                break;
+            }
+            if !self.step_or_end(end)? {
+                let what = format!("{:?} after everything healed, {}", plan.budget.time, left.unwrap_err());
+                return Err(Violation::of("converges", what));
+            }
+            let sent = self.bytes() - bytes;
+            if sent > plan.budget.bytes {
+                let what = format!("{sent} bytes were sent since everything healed, and {}", left.unwrap_err());
+                return Err(Violation::of("converges", what));
+            }
+        }
+        self.rested = Some((self.world.now(), self.bytes()));
+        self.stay_quiet()?;
+        self.laws.at_rest(&self.world)
+    }
+
+    /// Goes on until the next moment at which something is due; false if that is after `end`.
+    fn step_or_end(&mut self, end: Instant) -> Result<bool, Violation> {
+        let Some(at) = self.world.next_at().filter(|at| *at <= end) else { return Ok(false) };
+        while self.world.step(at) {
+            self.check()?;
+        }
+        Ok(true)
+    }
+
+    /// Who is in step has nothing more to say.
+    fn stay_quiet(&mut self) -> Result<(), Violation> {
+        let before = self.bytes();
+        let end = self.world.now() + QUIET;
+        self.advance(end)?;
+        let sent = self.bytes() - before;
+        let bound = QUIET_BYTES * self.paths.len() as u64;
+        if sent > bound {
+            let what = format!("{sent} bytes were sent in the {QUIET:?} after all were in step, more than {bound}");
+            return Err(Violation::of("quiet", what));
+        }
+        self.laws
+            .rest(&self.world)
+            .map_err(|left| Violation::of("quiet", format!("all were in step, and {QUIET:?} later {left}")))
+    }
+
+    fn report(self, outcome: Result<(), Violation>) -> Report {
+        let mut frames = Counters::default();
+        self.world.paths().flat_map(|path| self.world.counters(path)).for_each(|counters| frames.add(counters));
+        let (healed, rested) = (self.healed.unwrap_or_default(), self.rested.unwrap_or_default());
+        Report {
+            outcome,
+            took: self.world.now().since(Instant::ZERO),
+            healing: rested.0.since(healed.0),
+            healing_bytes: rested.1.saturating_sub(healed.1),
+            events: self.world.event_count(),
+            crashes: self.crashes,
+            frames,
+            trace_hash: self.world.trace_hash(),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Nodes: processes start and end, disks take their time and fail, clocks are wrong.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use antiphon::rng::Rng;
+use antiphon::storage::Continuity;
+use antiphon::{Instant, Machine};
+
+use super::{Down, Happening, NodeId, NodeInput, What, World};
+use crate::clock::Clock;
+use crate::node::{Broken, Crash, Disk, Input, Moment, Node, Start};
+
+/// A node: what is there whether its process is up or not, and the process.
+pub(super) struct Slot<N: Node> {
+    pub(super) disk: N::Disk,
+    pub(super) backup: Option<N::Disk>,
+    pub(super) setup: N::Setup,
+    pub(super) up: Option<N>,
+    pub(super) clock: Clock,
+    pub(super) rng: Rng,
+    pub(super) paths: Vec<super::PathId>,
+    pub(super) events: Vec<(Instant, N::Event)>,
+    /// Inputs that wait until the process goes on.
+    pub(super) deferred: VecDeque<NodeInput<N>>,
+    pub(super) paused: bool,
+    timer: Option<Instant>,
+    pace: Pace,
+    state: DiskState,
+    requests: VecDeque<(Instant, <N::Disk as Disk>::Request)>,
+    disk_timer: Option<Instant>,
+    /// Whether the disk is perhaps not what the last process left there, and whoever starts it can tell.
+    doubtful: bool,
+    starts: u64,
+}
+
+/// How long a disk takes for each request: evenly spread between two times.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Pace {
+    /// The shortest.
+    pub least: Duration,
+    /// The longest.
+    pub most: Duration,
+}
+
+impl Pace {
+    /// Always the same.
+    pub const fn of(time: Duration) -> Self {
+        Self { least: time, most: time }
+    }
+
+    fn draw(self, rng: &mut Rng) -> Duration {
+        let spread = self.most.saturating_sub(self.least);
+        if spread == Duration::ZERO {
+            return self.least;
+        }
+        self.least + Duration::from_micros(rng.below(spread.as_micros() as u64 + 1))
+    }
+}
+
+/// What a disk is like.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum DiskState {
+    /// It works.
+    #[default]
+    Works,
+    /// It does not answer, until it does.
+    Stalled,
+    /// It does nothing, and says that it failed.
+    Fails,
+    /// It does as asked, and says that it failed.
+    Lies,
+    /// It refuses writes.
+    Full,
+}
+
+impl<N: Node> World<N> {
+    // ---------------------------------------------------------------------------------------- processes
+
+    /// A new node on this disk, which is not started. `name` tells it from others when the dice are made.
+    pub(crate) fn place(&mut self, name: u64, disk: N::Disk, setup: N::Setup) -> NodeId {
+        let node = NodeId(self.slots.len() as u32);
+        let rng = self.dice(1, name);
+        self.slots.push(Slot {
+            disk,
+            backup: None,
+            setup,
+            up: None,
+            clock: Clock::default(),
+            rng,
+            paths: Vec::new(),
+            events: Vec::new(),
+            deferred: VecDeque::new(),
+            paused: false,
+            timer: None,
+            pace: Pace::default(),
+            state: DiskState::Works,
+            requests: VecDeque::new(),
+            disk_timer: None,
+            doubtful: false,
+            starts: 0,
+        });
+        node
+    }
+
+    /// Starts a node that is down. False if it can't; it stays down then.
+    pub fn start(&mut self, node: NodeId, continuity: Continuity) -> bool {
+        let started = self.boot(node, continuity);
+        self.settle();
+        started
+    }
+
+    /// The same, and what is due then is still to be done.
+    pub(crate) fn boot(&mut self, node: NodeId, continuity: Continuity) -> bool {
+        let now = self.moment(node);
+        let slot = &mut self.slots[node.index()];
+        if slot.up.is_some() {
+            return true;
+        }
+        let mut rng = slot.rng.fork();
+        let entropy = std::array::from_fn(|_| rng.next_u64() as u8);
+        if matches!(slot.state, DiskState::Fails | DiskState::Full | DiskState::Stalled) {
+            return false;
+        }
+        let Ok(process) = N::start(&mut slot.disk, &slot.setup, Start { now, continuity, entropy }) else {
+            return false;
+        };
+        slot.up = Some(process);
+        slot.doubtful = false;
+        slot.starts += 1;
+        self.trace.note([self.now.as_micros(), 1 << 32 | u64::from(node.0)]);
+        self.happened(Happening::Started { node });
+        self.carry_out(node);
+        for path in self.slots[node.index()].paths.clone() {
+            self.connect(path);
+        }
+        true
+    }
+
+    /// What whoever starts a node can know of its disk: it was perhaps set back if the machine lost its power with writes
+    /// that were not synced, or another disk was put in.
+    pub fn continuity(&self, node: NodeId) -> Continuity {
+        if self.slots[node.index()].doubtful { Continuity::Broken } else { Continuity::Proven }
+    }
+
+    /// Takes a node down without warning. Its peers notice, as when a system closes the sockets of a process that is gone.
+    pub fn crash(&mut self, node: NodeId, how: Crash) {
+        self.take_down(node, how, true);
+        self.settle();
+    }
+
+    /// The same, as when the whole machine is gone: nobody notices but by hearing nothing.
+    pub fn vanish(&mut self, node: NodeId, how: Crash) {
+        self.take_down(node, how, false);
+        self.settle();
+    }
+
+    /// The same, and what is due then is still to be done.
+    pub(crate) fn take_down(&mut self, node: NodeId, how: Crash, noticed: bool) {
+        let slot = &mut self.slots[node.index()];
+        let Some(up) = slot.up.take() else { return };
+        let unsynced = slot.disk.unsynced();
+        let lost = slot.disk.crash(how);
+        slot.doubtful |= lost > 0 || unsynced > 0 && how != Crash::Kill;
+        drop(up); // only now: what it did to the disk when it is dropped must find it gone
+        self.forget_process(node);
+        self.drop_ends_of(node, noticed);
+        let how = if how == Crash::Kill { Down::Killed } else { Down::PowerLost };
+        self.went_down(node, how, lost);
+    }
+
+    fn went_down(&mut self, node: NodeId, how: Down, lost: usize) {
+        self.trace.note([self.now.as_micros(), 2 << 32 | u64::from(node.0)]);
+        self.happened(Happening::Down { node, how, lost });
+    }
+
+    fn forget_process(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        slot.requests.clear();
+        slot.deferred.clear();
+        slot.paused = false;
+        (slot.timer, slot.disk_timer) = (None, None);
+    }
+
+    /// Takes a node down in order: it says goodbye, and what it wrote is synced.
+    pub fn stop(&mut self, node: NodeId) {
+        self.shut_down(node);
+        self.settle();
+    }
+
+    /// The same, and what is due then is still to be done.
+    pub(crate) fn shut_down(&mut self, node: NodeId) {
+        self.resume(node);
+        self.feed(node, Input::Stop);
+        while let Some((_, request)) = self.slots[node.index()].requests.pop_front() {
+            self.execute(node, request);
+        }
+        let slot = &mut self.slots[node.index()];
+        if slot.up.take().is_none() {
+            return;
+        }
+        slot.disk.close();
+        self.forget_process(node);
+        self.drop_ends_of(node, true);
+        self.went_down(node, Down::Stopped, 0);
+    }
+
+    /// Whether a node was ever started.
+    pub fn was_up(&self, node: NodeId) -> bool {
+        self.slots[node.index()].starts > 0
+    }
+
+    /// Whether a node is up.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.slots[node.index()].up.is_some()
+    }
+
+    /// The process of a node, if it is up.
+    pub fn process(&self, node: NodeId) -> Option<&N> {
+        self.slots[node.index()].up.as_ref()
+    }
+
+    /// Does something with the process of a node that is up, and then what it wants done.
+    pub(crate) fn with_process<T>(&mut self, node: NodeId, act: impl FnOnce(Instant, &mut N) -> T) -> Option<T> {
+        let slot = &mut self.slots[node.index()];
+        let done = slot.up.as_mut().map(|up| act(slot.clock.monotonic(self.now), up))?;
+        self.events += 1;
+        self.trace.note([self.now.as_micros(), 3 << 32 | u64::from(node.0)]);
+        self.carry_out(node);
+        Some(done)
+    }
+
+    /// The user of a node does something. Nothing if it is down.
+    pub fn act(&mut self, node: NodeId, action: N::Action, step: u64) {
+        if self.slots[node.index()].up.is_none() {
+            return;
+        }
+        let wall = self.moment(node).wall;
+        self.happened(Happening::Acted { node, action: action.clone(), step });
+        self.feed(node, Input::Act { action, step, wall });
+    }
+
+    /// The process of a node does nothing, as if its machine were asleep.
+    pub fn pause(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        slot.paused = slot.up.is_some();
+    }
+
+    /// The process of a node goes on, and hears of everything that came meanwhile.
+    pub fn resume(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        if !std::mem::take(&mut slot.paused) {
+            return;
+        }
+        for input in std::mem::take(&mut slot.deferred) {
+            self.feed(node, input);
+        }
+        self.arm_timer(node);
+    }
+
+    /// How a node is set up from its next start on.
+    pub fn setup_mut(&mut self, node: NodeId) -> &mut N::Setup {
+        &mut self.slots[node.index()].setup
+    }
+
+    /// What a node told, with the times, unless the world is [watched](Self::watch).
+    pub fn told(&self, node: NodeId) -> &[(Instant, N::Event)] {
+        &self.slots[node.index()].events
+    }
+
+    // ---------------------------------------------------------------------------------------- clocks
+
+    /// Sets a node's clocks. What its process has timed by the monotonic one is timed anew.
+    pub fn set_clock(&mut self, node: NodeId, clock: Clock) {
+        self.slots[node.index()].clock = clock;
+        self.arm_timer(node);
+    }
+
+    /// A node's clocks.
+    pub fn clock(&self, node: NodeId) -> Clock {
+        self.slots[node.index()].clock
+    }
+
+    fn moment(&self, node: NodeId) -> Moment {
+        let clock = self.clock(node);
+        Moment { instant: clock.monotonic(self.now), wall: clock.wall(self.now) }
+    }
+
+    /// Sees to it that a node is woken at its deadline.
+    pub(super) fn arm_timer(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        let Some(deadline) = slot.up.as_ref().filter(|_| !slot.paused).and_then(Machine::deadline) else { return };
+        let at = slot.clock.world(deadline).max(self.now);
+        if slot.timer.is_none_or(|timer| at < timer) {
+            slot.timer = Some(at);
+            self.enter(at, What::Timer(node));
+        }
+    }
+
+    pub(super) fn timer_due(&mut self, node: NodeId, at: Instant) {
+        let slot = &mut self.slots[node.index()];
+        if slot.timer != Some(at) {
+            return; // it was meant for an earlier process, or an earlier deadline has come since
+        }
+        slot.timer = None;
+        let now = slot.clock.monotonic(at);
+        let deadline = slot.up.as_ref().and_then(Machine::deadline);
+        if deadline.is_some_and(|deadline| deadline <= now) && !slot.paused {
+            self.feed(node, Input::Timer);
+        } else {
+            self.arm_timer(node);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- disks
+
+    /// A node's disk.
+    pub fn disk_of(&self, node: NodeId) -> &N::Disk {
+        &self.slots[node.index()].disk
+    }
+
+    /// Puts another disk into a node that is down.
+    ///
+    /// # Panics
+    /// If it is up.
+    pub fn put_disk(&mut self, node: NodeId, disk: N::Disk) {
+        let slot = &mut self.slots[node.index()];
+        assert!(slot.up.is_none(), "disks are replaced while a node is down");
+        slot.disk = disk;
+        slot.doubtful = true;
+        self.happened(Happening::Replaced { node });
+    }
+
+    /// Makes a backup of a node's disk, whether it is up or not.
+    pub fn back_up(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        slot.backup = Some(slot.disk.copy());
+    }
+
+    /// Puts the last backup in place of the disk of a node that is down. False if there is none, or it is up.
+    pub fn restore(&mut self, node: NodeId) -> bool {
+        let slot = &self.slots[node.index()];
+        let Some(disk) = slot.backup.as_ref().filter(|_| slot.up.is_none()).map(Disk::copy) else { return false };
+        self.put_disk(node, disk);
+        true
+    }
+
+    /// Puts a copy of one node's disk into another node that is down. False if it is up.
+    pub fn clone_disk(&mut self, from: NodeId, to: NodeId) -> bool {
+        if self.is_up(to) {
+            return false;
+        }
+        let disk = self.slots[from.index()].disk.copy();
+        self.put_disk(to, disk);
+        true
+    }
+
+    /// How long each request to a node's disk takes from now on.
+    pub fn set_pace(&mut self, node: NodeId, pace: Pace) {
+        self.slots[node.index()].pace = pace;
+    }
+
+    /// What a node's disk is like from now on.
+    pub fn set_disk_state(&mut self, node: NodeId, state: DiskState) {
+        self.slots[node.index()].state = state;
+        self.arm_disk(node);
+    }
+
+    /// How many writes a node has made that a loss of power could take back.
+    pub fn unsynced(&self, node: NodeId) -> usize {
+        self.slots[node.index()].disk.unsynced()
+    }
+
+    /// A node has asked its disk.
+    pub(super) fn asked(&mut self, node: NodeId, request: <N::Disk as Disk>::Request) {
+        let slot = &mut self.slots[node.index()];
+        let at = self.now + slot.pace.draw(&mut slot.rng);
+        let at = slot.requests.back().map_or(at, |(before, _)| at.max(*before));
+        slot.requests.push_back((at, request));
+        self.arm_disk(node);
+    }
+
+    fn arm_disk(&mut self, node: NodeId) {
+        let slot = &mut self.slots[node.index()];
+        if slot.state == DiskState::Stalled || slot.disk_timer.is_some() {
+            return;
+        }
+        let Some((at, _)) = slot.requests.front() else { return };
+        let at = self.now.max(*at);
+        slot.disk_timer = Some(at);
+        self.enter(at, What::Disk(node));
+    }
+
+    pub(super) fn disk_due(&mut self, node: NodeId, at: Instant) {
+        let slot = &mut self.slots[node.index()];
+        if slot.disk_timer != Some(at) {
+            return; // it was an earlier process that had asked
+        }
+        slot.disk_timer = None;
+        if slot.state == DiskState::Stalled {
+            return;
+        }
+        if let Some((_, request)) = slot.requests.pop_front() {
+            self.execute(node, request);
+        }
+        self.arm_disk(node);
+    }
+
+    fn execute(&mut self, node: NodeId, request: <N::Disk as Disk>::Request) {
+        let slot = &mut self.slots[node.index()];
+        let refuses = slot.state == DiskState::Full && N::Disk::is_write(&request);
+        let (happening, reply) = if slot.state == DiskState::Fails || refuses {
+            let reason = if refuses { "the disk is full" } else { "the disk failed" };
+            (Happening::Failed { node }, N::Disk::failed(&request, reason))
+        } else {
+            match slot.disk.execute(&request) {
+                Ok(_) if slot.state == DiskState::Lies => {
+                    let reply = N::Disk::failed(&request, "the disk does not know whether it failed");
+                    (Happening::Done { node, request, told: false }, reply)
+                }
+                Ok(reply) => (Happening::Done { node, request, told: true }, reply),
+                Err(Broken::Failed(reason)) => (Happening::Failed { node }, N::Disk::failed(&request, &reason)),
+                Err(Broken::Refused(reason)) => {
+                    let reply = N::Disk::failed(&request, &reason);
+                    (Happening::Refused { node, reason }, reply)
+                }
+                // It was told to take the process down at this step.
+                Err(Broken::Gone) => return self.take_down(node, Crash::Kill, true),
+            }
+        };
+        self.happened(happening);
+        self.feed(node, Input::Disk(reply));
+    }
+}
