@@ -190,6 +190,8 @@ impl Replica {
         for link in self.links_of(document) {
             self.store_cursor(link, document);
             self.close_on(link, document, code, reason);
+            // The peer may have opened it, and this end not yet: whoever opens it again then is not left waiting.
+            self.deny(link, document, code, reason.into());
             self.detach(link, document);
         }
     }
