@@ -214,7 +214,8 @@ impl Sending {
             }
             let Some(chunk) = self.staged.take_if(|chunk| (chunk.from..chunk.to()).contains(&position)) else {
                 self.staged = None;
-                if fresh && allowance.cost == 0 && !allowance.lone {
+                // An op that has begun in parts is paid for.
+                if fresh && at.offset == 0 && allowance.cost == 0 && !allowance.lone {
                     return Step::Blocked;
                 }
                 self.loading = Some(position);
