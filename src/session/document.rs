@@ -237,6 +237,12 @@ impl Session {
         }
         let id = document.id.clone();
         self.release(number);
+        if !self.has_accepted() {
+            // The peer was told nothing of it, since it took the place of another: it would not answer.
+            self.remove(number);
+            self.event(Event::Released { document: id });
+            return Ok(());
+        }
         if let Some(document) = self.documents.get_mut(&number) {
             document.stage = Stage::Closing;
         }
