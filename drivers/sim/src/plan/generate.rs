@@ -42,6 +42,9 @@ pub trait Workload: Node {
     /// Something for its user to do that writes at most so many ops, and how many it writes.
     fn draw_action(source: &mut dyn Source, setup: &Self::Setup, ops: u32) -> (Self::Action, u32);
 
+    /// How many bytes an action writes.
+    fn bytes(action: &Self::Action) -> u64;
+
     /// What else its user does before a moment, and when.
     fn draw_more(source: &mut dyn Source, setup: &Self::Setup, until: Duration) -> Vec<(Duration, Self::Action)> {
         let _ = (source, setup, until);
@@ -90,7 +93,7 @@ impl Profile {
         (0..troubles).for_each(|_| drawing.trouble());
         let mut plan = drawing.plan;
         plan.steps.sort_by_key(|step| step.at);
-        plan.budget = self.budget(&plan);
+        plan.budget = self.budget::<N>(&plan);
         plan
     }
 
@@ -99,7 +102,8 @@ impl Profile {
         let scale = 1 << source.below(7);
         let latency = Duration::from_millis(scale + source.below(scale));
         let jitter = if source.one_in(2) { Duration::ZERO } else { Duration::from_millis(source.below(scale + 1)) };
-        let bandwidth = if source.one_in(8) { 10_000 << source.below(6) } else { 0 };
+        // The largest frame must get through before anyone takes the silence for the end.
+        let bandwidth = if source.one_in(8) { 50_000 << source.below(5) } else { 0 };
         let timing = Faults { latency, jitter, bandwidth, ..Faults::NONE };
         let (reliable, burst, queue) = (source.one_in(5), source.one_in(8), source.one_in(2));
         let (mtu, black_hole) = (source.below(3), source.one_in(50));
@@ -125,12 +129,17 @@ impl Profile {
     }
 
     /// What being in step may cost. Sessions that hear nothing end, disks that failed and connections are tried again after
-    /// at most half a minute, and each of that may have to happen once more at each hop.
-    fn budget<S, A>(&self, plan: &Plan<S, A>) -> Budget {
+    /// at most half a minute, and each of that may have to happen once more at each hop. What was written may have to go
+    /// over each path in both directions, more than once where it was lost, or where histories differ.
+    fn budget<N: Workload>(&self, plan: &PlanOf<N>) -> Budget {
+        const PATH_BYTES: u64 = 100_000;
+        let written = plan.steps.iter().map(|step| match &step.deed {
+            Deed::Act(_, action) => N::bytes(action),
+            _ => 0,
+        });
         let (hops, paths) = (u64::from(self.replicas), plan.paths.len() as u64);
-        let per_op: u64 = 2_000;
         let time = Duration::from_secs(120 + 30 * hops);
-        Budget { time, bytes: paths * (200_000 + u64::from(self.ops) * per_op * 4) }
+        Budget { time, bytes: paths * (PATH_BYTES + 8 * written.sum::<u64>()) }
     }
 }
 

@@ -208,6 +208,13 @@ impl Logs {
         self.set_back
     }
 
+    /// Whether two copies hold the same of all authors who have one history.
+    fn agree_but_for_forks(&self, document: DocumentNumber, copies: [Option<&Copy>; 2]) -> bool {
+        let History { chains, forked, .. } = &self.histories[document];
+        let held = |author| copies.map(|copy| copy.map_or(0, |copy| copy.held(author)));
+        (0..chains.len()).filter(|author| !forked.contains(author)).all(|author| held(author)[0] == held(author)[1])
+    }
+
     fn number_document(&mut self, document: &DocumentId) -> DocumentNumber {
         if let Some(number) = self.documents.get(document) {
             return *number;

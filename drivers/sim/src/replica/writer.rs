@@ -93,7 +93,8 @@ impl Action for Write {
         match self {
             Self::Append { document, ops, bytes } => {
                 let fewer = [1, ops / 2, ops - 1].into_iter().filter(|fewer| fewer < ops && *fewer > 0);
-                let shorter = [BODY_BYTES_MIN, bytes / 2].into_iter().filter(|shorter| shorter < bytes);
+                let shorter =
+                    [BODY_BYTES_MIN, (bytes / 2).max(BODY_BYTES_MIN)].into_iter().filter(|shorter| shorter < bytes);
                 let document = || document.clone();
                 let fewer = fewer.map(|ops| Self::Append { document: document(), ops, bytes: *bytes });
                 fewer.chain(shorter.map(|bytes| Self::Append { document: document(), ops: *ops, bytes })).collect()
@@ -216,6 +217,13 @@ impl Workload for WriterNode {
             _ => 6 + source.below(40),
         };
         (Write::Append { document, ops: ops as u16, bytes: bytes as u32 }, ops as u32)
+    }
+
+    fn bytes(action: &Write) -> u64 {
+        match action {
+            Write::Append { ops, bytes, .. } => u64::from(*ops) * u64::from(*bytes),
+            Write::Open(_) | Write::Close(_) => 0,
+        }
     }
 
     fn draw_more(source: &mut dyn Source, setup: &Setup, until: Duration) -> Vec<(Duration, Write)> {

@@ -46,7 +46,8 @@ impl NodeId {
 }
 
 impl PathId {
-    fn index(self) -> usize {
+    /// Its place among all paths, in the order in which they were laid.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -99,6 +100,8 @@ enum What {
     Wire(u32, Side),
     /// A side of a path connects.
     Dial(PathId, Side),
+    /// A node that slept hears the next of what came meanwhile.
+    Wake(NodeId),
 }
 
 /// A frame that a node sent, in a transcript.
@@ -242,6 +245,7 @@ impl<N: Node> World<N> {
             What::Disk(node) => self.disk_due(node, at),
             What::Wire(wire, side) => self.wire_due(wire, side, at),
             What::Dial(path, side) => self.dial_due(path, side, at),
+            What::Wake(node) => self.wake(node),
         }
         true
     }
@@ -288,11 +292,20 @@ impl<N: Node> World<N> {
     /// Hands an input to a node that is up, and does what it wants done.
     fn feed(&mut self, node: NodeId, input: NodeInput<N>) {
         let slot = &mut self.slots[node.index()];
-        let Some(up) = &mut slot.up else { return };
-        if slot.paused {
+        if slot.up.is_none() {
+            return;
+        }
+        if slot.paused || !slot.deferred.is_empty() {
             slot.deferred.push_back(input);
             return;
         }
+        self.hand(node, input);
+    }
+
+    /// The same, whatever waits.
+    fn hand(&mut self, node: NodeId, input: NodeInput<N>) {
+        let slot = &mut self.slots[node.index()];
+        let Some(up) = &mut slot.up else { return };
         self.events += 1;
         self.at_once += 1;
         self.trace.note([self.now.as_micros(), u64::from(node.0)]);

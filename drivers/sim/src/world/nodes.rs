@@ -190,8 +190,12 @@ impl<N: Node> World<N> {
 
     /// The same, and what is due then is still to be done.
     pub(crate) fn shut_down(&mut self, node: NodeId) {
-        self.resume(node);
-        self.feed(node, Input::Stop);
+        let slot = &mut self.slots[node.index()];
+        slot.paused = false;
+        for input in std::mem::take(&mut slot.deferred) {
+            self.hand(node, input);
+        }
+        self.hand(node, Input::Stop);
         while let Some((_, request)) = self.slots[node.index()].requests.pop_front() {
             self.execute(node, request);
         }
@@ -246,14 +250,21 @@ impl<N: Node> World<N> {
         slot.paused = slot.up.is_some();
     }
 
-    /// The process of a node goes on, and hears of everything that came meanwhile.
+    /// The process of a node goes on, and hears of everything that came meanwhile, one by one.
     pub fn resume(&mut self, node: NodeId) {
+        if std::mem::take(&mut self.slots[node.index()].paused) {
+            self.enter(self.now, What::Wake(node));
+        }
+    }
+
+    pub(super) fn wake(&mut self, node: NodeId) {
         let slot = &mut self.slots[node.index()];
-        if !std::mem::take(&mut slot.paused) {
+        if slot.paused {
             return;
         }
-        for input in std::mem::take(&mut slot.deferred) {
-            self.feed(node, input);
+        if let Some(input) = slot.deferred.pop_front() {
+            self.hand(node, input);
+            self.enter(self.now, What::Wake(node));
         }
         self.arm_timer(node);
     }
@@ -364,6 +375,12 @@ impl<N: Node> World<N> {
     pub fn set_disk_state(&mut self, node: NodeId, state: DiskState) {
         self.slots[node.index()].state = state;
         self.arm_disk(node);
+    }
+
+    /// Whether a node's disk has done everything that it was asked, and the node has heard of it.
+    pub fn disk_is_idle(&self, node: NodeId) -> bool {
+        let slot = &self.slots[node.index()];
+        slot.requests.is_empty() && slot.deferred.is_empty()
     }
 
     /// How many writes a node has made that a loss of power could take back.

@@ -195,9 +195,10 @@ impl<N: Node> World<N> {
         self.disconnect(path);
     }
 
-    /// From now on, what these ends of a path send is lost (and what the others send is not), and nobody is told.
+    /// From now on until the path is mended, what these ends of it send is lost, and nobody is told.
     pub fn cut_silently(&mut self, path: PathId, sides: [bool; 2]) {
-        self.paths[path.index()].cut = sides;
+        let cut = &mut self.paths[path.index()].cut;
+        *cut = [cut[0] | sides[0], cut[1] | sides[1]];
         self.apply(path);
     }
 
@@ -464,17 +465,16 @@ impl<N: Node> World<N> {
         state.timers[side] = None;
         let path = state.path;
         let Ok(()) = state.links[side].handle(at, link::Input::Timer);
-        while let Some((frame, end)) =
-            self.wires[wire as usize].as_mut().and_then(|wire| Some((wire.links[side].poll()?, wire.ends[1 - side])))
-        {
+        if let Some(frame) = state.links[side].poll() {
             let node = self.paths[path.index()].ends[1 - side];
-            match end {
+            match state.ends[1 - side] {
                 Some(link) => {
                     self.happened(Happening::Arrived { node, link, path });
                     self.feed(node, Input::Received { link, frame });
                 }
                 None => self.reject(wire, 1 - side),
             }
+            return self.arm_wire(wire, side); // the next one is an event of its own
         }
         let closes = self.wires[wire as usize].as_ref().and_then(|wire| wire.closes[side]);
         if closes.is_some_and(|closes| closes <= at) {

@@ -17,6 +17,8 @@ pub struct Memory {
     largest: u64,
     /// Cost of everything that each app has appended.
     appended: Vec<u64>,
+    /// What the links of each node were granted that are gone, and may have left something to be written.
+    left: Vec<u64>,
     /// Whether something has happened that can need memory.
     moved: bool,
 }
@@ -37,11 +39,21 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
                     self.appended[node.index()] += cost;
                 }
             }
+            Happening::Disconnected { node, .. } => {
+                self.left.resize(self.left.len().max(node.index() + 1), 0);
+                let config = scene.world.process(*node).map(ReplicaNode::config);
+                let credit = config.map_or(0, |config| config.session.limits.credit);
+                self.left[node.index()] += u64::from(credit) + self.largest;
+            }
             Happening::Settled { node } if std::mem::take(&mut self.moved) => {
                 let Some(process) = scene.world.process(*node) else { return Ok(()) };
                 let config = process.config();
                 let (replica, credit) = (process.replica(), u64::from(config.session.limits.credit));
-                let mut granted = 0;
+                let left = self.left.get_mut(node.index());
+                let mut granted = left.map_or(0, |left| {
+                    *left = if scene.world.disk_is_idle(*node) { 0 } else { *left };
+                    *left
+                });
                 for session in process.links().iter().filter_map(|link| replica.session(*link)) {
                     let (_, undurable) = session.under_way();
                     granted += credit.max(undurable);

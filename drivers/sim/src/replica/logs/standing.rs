@@ -1,6 +1,6 @@
 //! What apps have open, what replicas said of it, and what is still to come before all are in step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon::op::DocumentId;
 use antiphon::replica::{Admission, Event, Input, LinkId};
@@ -17,6 +17,8 @@ pub struct Standing {
     /// The digest with which a link was in step last.
     in_step: BTreeMap<(LinkId, DocumentId), u64>,
     forked: BTreeMap<(LinkId, DocumentId), ()>,
+    /// What apps have closed, and not opened again: peers don't open it with them.
+    closed: BTreeSet<(NodeId, DocumentId)>,
 }
 
 impl Standing {
@@ -33,10 +35,12 @@ impl Standing {
     pub(super) fn note<A: App>(&mut self, happening: &Happening<ReplicaNode<A>>) {
         match happening {
             Happening::Told { node, event: Told::Took(Input::Open { document, options }) } => {
+                self.closed.remove(&(*node, document.clone()));
                 self.open.insert((*node, document.clone()), options.access);
             }
             Happening::Told { node, event: Told::Took(Input::Close { document }) } => {
                 self.open.remove(&(*node, document.clone()));
+                self.closed.insert((*node, document.clone()));
             }
             Happening::Told { event: Told::Event(Event::InStep { link, document, digest }), .. } => {
                 self.in_step.insert((*link, document.clone()), *digest);
@@ -48,7 +52,10 @@ impl Standing {
                 self.in_step.retain(|(of, _), _| of != link);
                 self.forked.retain(|(of, _), ()| of != link);
             }
-            Happening::Down { node, .. } => self.open.retain(|(of, _), _| of != node),
+            Happening::Down { node, .. } => {
+                self.open.retain(|(of, _), _| of != node);
+                self.closed.retain(|(of, _)| of != node);
+            }
             _ => {}
         }
     }
@@ -78,22 +85,19 @@ impl Standing {
         let open = self.open.keys().filter(|(node, _)| ends.contains(node));
         for (_, document) in open {
             let shared = ends.into_iter().all(|end| {
-                let closed = world.process(end).is_some_and(|node| node.admits() == Admission::Closed);
-                self.open(end, document).is_some() || !closed
+                let admits = world.process(end).is_some_and(|node| node.admits() != Admission::Closed);
+                self.open(end, document).is_some() || admits && !self.closed.contains(&(end, document.clone()))
             });
-            let forked = [first, second].into_iter().all(|link| self.fork_told(link, document));
-            if !shared || forked {
+            let readers = ends.into_iter().any(|end| self.open(end, document) == Some(Access::Read));
+            let Some(number) = logs.document(document).filter(|_| shared && !readers) else { continue };
+            let copies = ends.map(|end| logs.copy(end, number));
+            let digests = copies.map(|copy| copy.map_or(0, |copy| copy.digest));
+            if [first, second].into_iter().all(|link| self.fork_told(link, document)) {
+                if !logs.agree_but_for_forks(number, copies) {
+                    return Err(format!("{} and {} hold other ops of {document}, forks left out", ends[0], ends[1]));
+                }
                 continue;
             }
-            let digest = |node| {
-                let copy = logs.document(document).and_then(|number| logs.copy(node, number));
-                copy.map_or(0, |copy| copy.digest)
-            };
-            let readers = ends.into_iter().any(|end| self.open(end, document) == Some(Access::Read));
-            if readers {
-                continue; // what only one end may say is for the law of readers
-            }
-            let digests = ends.map(digest);
             if digests[0] != digests[1] {
                 return Err(format!("{} and {} hold other ops of {document}", ends[0], ends[1]));
             }
