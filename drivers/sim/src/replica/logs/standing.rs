@@ -63,7 +63,7 @@ impl Standing {
     pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
         for ((node, document), _) in &self.open {
             let replica = world.replica(*node).ok_or_else(|| format!("{node} is down"))?;
-            if replica.is_appending(document) {
+            if !replica.appending(document).is_done() {
                 return Err(format!("{node} has appends to {document} that are not durable"));
             }
             let number = logs.document(document);
