@@ -70,6 +70,23 @@ fn who_waits_is_told_at_once_and_who_does_not_after_the_delay() {
 }
 
 #[test]
+fn what_need_not_be_sent_is_told_with_the_acknowledgement_that_is_waited_for() {
+    let mut rig = joined(Transport::Reliable);
+    rig.ends[KEEPER].stalled.insert(doc());
+    rig.append(WRITER, &doc(), numbered(0..3, 20));
+    wait_for_ack(&mut rig);
+    rig.settle();
+    rig.ends[KEEPER].stalled.clear();
+    rig.settle();
+    assert_eq!((acknowledged(&rig), acks(&rig, Transport::Reliable)), (3, 1));
+    // Who had what it waited for leaves, and knows how far it has the keeper's log.
+    rig.input(WRITER, Input::Disconnected { link: LinkId(0) });
+    rig.settle();
+    let cursor = rig.cursor(WRITER, &doc(), rig.identity(KEEPER).replica);
+    assert_eq!(cursor.map(|cursor| cursor.position), Some(3));
+}
+
+#[test]
 fn no_acknowledgement_is_early_because_somebody_waits_for_it() {
     let mut rig = joined(Transport::Reliable);
     rig.ends[KEEPER].stalled.insert(doc());

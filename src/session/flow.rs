@@ -31,15 +31,18 @@ impl Session {
         if !document.is_open() {
             return Ok(());
         }
-        if held > document.receiving.held {
+        let mut news = held > document.receiving.held;
+        if news {
             let released = document.receiving.persisted(held);
             self.undurable -= released;
-            self.acknowledge(number);
         }
         match live {
-            Some(Live::Packed(frames)) => frames.iter().for_each(|packed| self.send_live(number, packed)),
-            Some(Live::Brought { by, from, to }) => self.pass_live(number, by, from, to),
+            Some(Live::Packed(frames)) => frames.iter().for_each(|packed| news |= self.send_live(number, packed)),
+            Some(Live::Brought { by, from, to }) => news |= self.pass_live(number, by, from, to),
             None => {}
+        }
+        if news {
+            self.acknowledge(number); // both in one: what has become durable, and what need not be sent
         }
         self.ask_ack(number);
         self.check_level(number);
@@ -63,40 +66,43 @@ impl Session {
         }
     }
 
-    /// Passes entries that the peer brought itself, if these did come from it and this document is just there.
-    fn pass_live(&mut self, number: u32, by: Timeline, from: u64, to: u64) {
-        let Some(document) = self.documents.get_mut(&number) else { return };
-        if document.sending.is_at(from) && document.sending.live_origin == Some(by) {
+    /// Passes entries that the peer brought itself, if these did come from it and this document is just there: then the
+    /// peer is to be told.
+    fn pass_live(&mut self, number: u32, by: Timeline, from: u64, to: u64) -> bool {
+        let Some(document) = self.documents.get_mut(&number) else { return false };
+        let passes = document.sending.is_at(from) && document.sending.live_origin == Some(by);
+        if passes {
             document.sending.passed = to;
-            self.acknowledge(number);
         }
+        passes
     }
 
-    /// Sends a frame that serves all sessions, if this document is just there and there is room.
-    fn send_live(&mut self, number: u32, packed: &Packed) {
+    /// Sends a frame that serves all sessions, if this document is just there and there is room; or passes it, of which
+    /// the peer is to be told.
+    fn send_live(&mut self, number: u32, packed: &Packed) -> bool {
         let Some(document) = self.documents.get(&number).filter(|document| document.sending.is_at(packed.from)) else {
-            return;
+            return false;
         };
         if let Some(by) = packed.origin.filter(|_| packed.origin == document.sending.live_origin) {
             return self.pass_live(number, by, packed.from, packed.to);
         }
-        let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return };
+        let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return false };
         let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));
         let fits = packed.cost <= op_max && packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
         if !fits || self.allowance(number, bytes).is_none_or(|allowance| packed.cost > allowance.cost) {
-            return;
+            return false;
         }
         let skips = |session: &Self| session.documents.get(&number).is_some_and(|state| state.sending.skip().is_some());
         if skips(self) {
             self.send_ack(number);
             if skips(self) {
-                return; // not known yet what to acknowledge: the skip goes with a frame of its own
+                return false; // not known yet what to acknowledge: the skip goes with a frame of its own
             }
         }
         self.announce(number, packed);
         self.link.send_frame(packed.frame.clone());
         self.outstanding += packed.cost;
-        let Some(document) = self.documents.get_mut(&number) else { return };
+        let Some(document) = self.documents.get_mut(&number) else { return false };
         if !document.sending.is_unreceived() {
             document.sending.progress = self.now;
         }
@@ -104,6 +110,7 @@ impl Session {
         document.sending.sent_live(packed, window);
         self.measure(number, Point::at(packed.to));
         self.set_retransmit(number);
+        false
     }
 
     pub(super) fn loaded(&mut self, number: u32, chunk: Chunk) -> Result<(), Misuse> {
