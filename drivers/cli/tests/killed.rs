@@ -47,9 +47,10 @@ fn a_server() {
             let (acknowledged, more, enough) = (&acknowledged, &more, &enough);
             scope.spawn(move || {
                 for number in 0.. {
-                    let body = format!("{index} {number}");
-                    assert!(writer.write(body.clone()), "writer {index} has given up");
-                    acknowledged.lock().expect("no writer has panicked").push(body);
+                    // One waits for each op, the others for more and more of them at once.
+                    let bodies: Vec<_> = (0..=index * 20).map(|part| format!("{index} {number} {part}")).collect();
+                    assert!(writer.write_all(&bodies), "writer {index} has given up");
+                    acknowledged.lock().expect("no writer has panicked").extend(bodies);
                     more.notify_one();
                     if enough.load(Ordering::SeqCst) {
                         return;

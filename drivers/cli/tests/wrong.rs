@@ -5,44 +5,69 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use common::demand::demand;
-use common::{Scratch, Server, run};
+use common::demand::{demand, line};
+use common::{Scratch, Server, bodies, run};
 
 #[test]
 fn command_lines_that_cant_be_meant() {
     let scratch = Scratch::new();
     let data = scratch.name("data");
+    let somewhere = ["--connect", "ws://localhost"];
+    // Every command with a flag that it does not have.
+    for command in ["serve", "append", "tail", "sync", "log", "demo", "completions"] {
+        demand(&[command, "--speed"], 2, "usage", &["--speed", &format!("antiphon {command} --help")]);
+    }
+    // Every command that takes a document, with names that none can have.
+    for (name, word) in [("", "name"), ("line\nbreak", "name"), ("a@b@c", "branch"), ("a@b/c d", "scope")] {
+        for rest in [&["--data", &data][..], &somewhere] {
+            demand(&[&["append", name], rest].concat(), 2, "usage", &[word, "; "]);
+        }
+        demand(&[&["tail", name], &somewhere[..]].concat(), 2, "usage", &[word, "; "]);
+        demand(&[&["sync", "notes", name], &somewhere[..]].concat(), 2, "usage", &[word, "; "]);
+        demand(&["log", name, "--data", &data], 2, "usage", &[word, "; "]);
+    }
+    // Every command that connects, with addresses that can't be meant.
+    for (url, word) in [
+        ("http://localhost:1", "ws://"),
+        ("localhost:8048", "ws://"),
+        ("", "ws://"),
+        ("ws://", "ws://"),
+        ("ws://localhost:99999", "ws://HOST:PORT"),
+        ("ws://localhost:0", "port"),
+        ("ws://me@localhost", "user"),
+    ] {
+        for command in ["append", "tail", "sync"] {
+            demand(&[command, "notes", "--data", &data, "--connect", url], 2, "usage", &[word, "; "]);
+        }
+    }
+    for command in ["append", "tail", "sync"] {
+        let with = |rest: &[&'static str]| [&[command, "notes"], &somewhere[..], rest].concat();
+        demand(&with(&["--timeout", "soon"]), 2, "usage", &["seconds"]);
+        demand(&with(&["--timeout", "-1"]), 2, "usage", &["--timeout"]);
+        demand(&with(&["--token", "a b"]), 2, "usage", &["token"]);
+        demand(&with(&["--ca"]), 2, "usage", &["--ca"]);
+    }
     let cases: &[(&[&str], &str)] = &[
         (&["serv"], "serve"),
         (&["append", "notes"], "--data"),
         (&["append", "--data", &data], "<DOC>"),
-        (&["append", "notes", "--data", &data, "--speed"], "--speed"),
-        (&["append", "", "--data", &data], "name"),
-        (&["append", "a@b@c", "--data", &data], "branch"),
-        (&["append", "a@b/c d", "--data", &data], "scope"),
-        (&["append", "line\nbreak", "--data", &data], "name"),
-        (&["append", "notes", "--data", &data, "--timeout", "soon"], "seconds"),
-        (&["append", "notes", "--data", &data, "--timeout", "-1"], "--timeout"),
-        (&["append", "notes", "--data", &data, "--connect", "http://localhost:1"], "ws://"),
-        (&["append", "notes", "--data", &data, "--connect", "localhost:8048"], "ws://"),
-        (&["tail", "notes", "--connect", "ws://localhost:99999"], "ws://HOST:PORT"),
-        (&["tail", "notes", "--connect", "ws://localhost:0"], "port"),
-        (&["tail", "notes", "--connect", "ws://"], "ws://"),
-        (&["tail", "notes", "--connect", "ws://me@localhost"], "user"),
         (&["tail", "notes"], "--connect"),
         (&["tail", "notes", "--connect", "ws://localhost", "--from", "x"], "--from"),
+        (&["tail", "notes", "more", "--connect", "ws://localhost"], "more"),
         (&["sync", "--connect", "ws://localhost"], "<DOC>"),
+        (&["sync", "notes"], "--connect"),
         (&["sync", "notes", "--connect", "ws://example.com", "--token", "secret"], "wss://"),
         (&["sync", "notes", "--connect", "ws://localhost.example.com", "--token", "secret"], "wss://"),
         (&["sync", "notes", "--connect", "ws://10.0.0.1", "--token", "secret"], "wss://"),
-        (&["tail", "notes", "--connect", "ws://localhost", "--token", "a b"], "token"),
         (&["log", "notes"], "--data"),
+        (&["log", "--data", &data], "<DOC>"),
         (&["serve", "--listen", "localhost"], "HOST:PORT"),
         (&["serve", "--listen", "localhost:x"], "port"),
         (&["serve", "--listen", ":8048"], "0.0.0.0:8048"),
         (&["serve", "--data", &data, "--durability", "never"], "fsync"),
         (&["serve", "--durability", "fsync"], "--data"),
         (&["serve", "--log", "what=ever=?"], "--log"),
+        (&["serve", "--token", ""], "token"),
         (&["demo", "--seed", "x"], "--seed"),
         (&["completions", "sh"], "bash"),
     ];
@@ -121,4 +146,13 @@ fn a_token_that_is_missing_or_wrong() {
     demand(&["append", "notes", "--connect", &server.url, "--token", "sesam"], 1, "connect", &words);
     let append = ["append", "notes", "--connect", &server.url, "--token", "sesame"];
     assert_eq!(run(&append, "1\n").good(), "notes: 1 op appended, 1 durable at the server\n");
+}
+
+#[test]
+fn a_host_that_there_is_not_is_tried_until_the_time_is_over() {
+    let scratch = Scratch::new();
+    let data = scratch.name("data");
+    let append = ["append", "notes", "--data", &data, "--connect", "ws://nobody.invalid", "--timeout", "0.3"];
+    line(&run(&append, "kept\n"), 3, &["durable at the server", "kept in the data directory"]);
+    assert_eq!(bodies(&scratch.path("data"), "notes"), ["kept"]);
 }

@@ -306,8 +306,15 @@ impl Replica {
 
     /// Appends an op, and waits until it is durable at the server. False when the node was shut down meanwhile.
     pub(crate) fn write(&self, body: String) -> bool {
+        self.write_all(&[body])
+    }
+
+    /// The same of many ops, one after the other, waiting only for the last.
+    pub(crate) fn write_all(&self, bodies: &[String]) -> bool {
         async_io::block_on(async {
-            self.node.append(&self.document, vec![body.into()]).await?;
+            for body in bodies {
+                self.node.append(&self.document, vec![body.clone().into()]).await?;
+            }
             self.link.acknowledged(&self.document).await
         })
         .is_ok()
