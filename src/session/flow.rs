@@ -99,6 +99,7 @@ impl Session {
                 return false; // not known yet what to acknowledge: the skip goes with a frame of its own
             }
         }
+        self.acknowledge_along(number);
         self.announce(number, packed);
         self.link.send_frame(packed.frame.clone());
         self.outstanding += packed.cost;

@@ -167,6 +167,15 @@ impl Session {
         }
     }
 
+    /// A frame with ops is about to go: an acknowledgement of what was only skipped goes along. (One of ops waits for its
+    /// delay, or there would be one for each op where ops go both ways.)
+    pub(super) fn acknowledge_along(&mut self, number: u32) {
+        let only_skipped = self.documents.get(&number).is_some_and(|document| document.receiving.unacknowledged == 0);
+        if only_skipped && self.acks_due.contains(&number) {
+            self.send_ack(number);
+        }
+    }
+
     /// The peer waits for an acknowledgement. One that is not due would tell it nothing new.
     pub(super) fn on_immediate_ack(&mut self, wanted: ImmediateAck) {
         let Some(number) = self.by_peer.get(&wanted.document).copied() else { return };
@@ -185,6 +194,9 @@ impl Session {
 
     pub(super) fn send_ack(&mut self, number: u32) {
         self.acks_due.remove(&number);
+        if self.acks_due.is_empty() && !self.restate {
+            self.timers.stop(Timer::Ack);
+        }
         let Some(document) = self.documents.get_mut(&number).filter(|document| document.is_open()) else { return };
         let (Some(theirs), Some(received)) = (&document.theirs, document.receiving.taken) else { return };
         let sends = document.access == Access::Write;
