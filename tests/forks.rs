@@ -298,3 +298,59 @@ fn what_follows_another_history_is_not_taken_from_a_third() {
         );
     }
 }
+
+#[test]
+fn what_follows_one_history_never_follows_the_other() {
+    for medium in [Medium::reliable(MILLISECOND), Medium { upstream: false, ..datagrams() }] {
+        for shared in [Vec::new(), vec!["before"]] {
+            let mut world = World::new(82);
+            let [one, first, second] = [(); 3].map(|()| world.add(config()));
+            [one, first, second].into_iter().for_each(|node| world.open(node, &doc(), Options::default()));
+            let home = world.join(one, first, medium);
+            let between = world.join(first, second, medium);
+            shared.iter().for_each(|body| world.append(one, &doc(), *body));
+            converge(&mut world, &[one, first, second], &doc(), SECOND);
+            world.cut(home, true);
+            // Two copies of one replica write, each with a relay of its own, and neither hears of the other.
+            let backup = world.disk(one).backup();
+            world.crash(one, Crash::Kill);
+            world.start(one, Continuity::Proven);
+            let other = world.add_on(backup, config(), Continuity::Proven);
+            world.open(other, &doc(), Options::default());
+            world.cut(between, true);
+            world.mend(home);
+            world.join(other, second, medium);
+            world.append(one, &doc(), "one 1");
+            world.append(other, &doc(), "other 1");
+            world.run_for(SECOND);
+            world.mend(between);
+            world.run_for(SECOND);
+            assert!(forks(&world, first) > 0 && forks(&world, second) > 0, "both relays are told");
+            // What the one writes next comes live; and again when the relays have met anew, and started anew.
+            let write = |world: &mut World, number: u8| {
+                world.append(one, &doc(), format!("one {number}"));
+                world.append(other, &doc(), format!("other {number}"));
+                world.append(first, &doc(), format!("first's {number}"));
+                world.append(second, &doc(), format!("second's {number}"));
+                world.run_for(SECOND);
+            };
+            write(&mut world, 2);
+            world.cut(between, true);
+            world.mend(between);
+            write(&mut world, 3);
+            world.crash(second, Crash::Kill);
+            world.append(one, &doc(), "one meanwhile");
+            world.run_for(SECOND);
+            world.start(second, Continuity::Proven);
+            write(&mut world, 4);
+
+            for (relay, own, others) in [(first, "one", "other"), (second, "other", "one")] {
+                let bodies = bodies_on(world.disk(relay), &doc());
+                let of = |name: &str| bodies.iter().filter(|body| body.starts_with(name.as_bytes())).count();
+                assert!(of(&format!("{own} ")) >= 4, "its own copy goes on");
+                assert_eq!(of(&format!("{others} ")), 0, "{own}: {bodies:?}");
+                assert_eq!((of("first's "), of("second's ")), (3, 3), "and so do others");
+            }
+        }
+    }
+}

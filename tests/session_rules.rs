@@ -7,7 +7,7 @@ use antiphon::codes::Code;
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Log;
 use antiphon::op::{Body, Cursor, Op, OpId, ReplicaId, Timeline};
-use antiphon::session::{Config, Event, Input, Local, Opening, Output, Session, Transport};
+use antiphon::session::{Config, Event, Input, Live, Local, Opening, Output, Session, Transport};
 use antiphon::timeline::Opens;
 use antiphon::wire::*;
 use antiphon::{Instant, Machine};
@@ -174,6 +174,53 @@ fn a_skip_goes_before_a_large_op_though_the_peers_start_is_unknown() {
         tx.send(()).unwrap();
     });
     assert!(rx.recv_timeout(Duration::from_secs(5)).is_ok(), "handle() never returns");
+}
+
+#[test]
+fn after_a_fork_no_op_of_its_author_goes_either_way() {
+    let mut log = Log::new(opens(1));
+    log.take(Op { id: OpId { author: OTHER, seq: 1 }, body: body(2) }, None);
+    let mut session = compared(&log);
+    assert!(sent(&drain(&mut session)).iter().any(|message| matches!(message, Message::Fork(_))));
+    // The peer has not heard of it yet, and sends what follows its history, and an op of its own.
+    give(&mut session, None, Message::Resume(Resume { document: 7, from: Some(1) }));
+    for (author, base, from) in [(OTHER, 1, 1), (ReplicaId([2; 16]), 0, 2)] {
+        let number = from as u32;
+        give(&mut session, None, Message::Author(Announce { document: 7, number, author, base }));
+        let content = Content::Live { author: number, seq: 1, body: body(1) };
+        give(&mut session, None, Message::Changes(Changes { document: 7, absolute: false, from, content }));
+    }
+    let taken = drain(&mut session).into_iter().filter_map(|output| match output {
+        Output::Take { to, ops, .. } => Some((to, ops.iter().map(|op| op.id.author).collect::<Vec<_>>())),
+        _ => None,
+    });
+    assert_eq!(taken.collect::<Vec<_>>(), [(2, vec![]), (3, vec![ReplicaId([2; 16])])]);
+
+    // Here too the author goes on, and so does this end.
+    for (author, seq) in [(OTHER, 2), (ReplicaId([1; 16]), 1)] {
+        let from = log.tail();
+        log.take(Op { id: OpId { author, seq }, body: body(1) }, None);
+        let ops = log.entries().rev().take(1).map(|entry| entry.op.clone()).collect::<Vec<_>>();
+        let packed = changes::pack(0, 0, from, ops.iter(), |id| log.author(id), 1000, |_| from + 1).unwrap().0;
+        let (tail, digest, live) = (log.tail(), log.heads().digest(), Some(Live::Packed([packed].into())));
+        session.handle(NOW, Input::Advance { number: 0, tail, digest, held: 3, live }).unwrap();
+    }
+    let mut authors = Vec::new();
+    loop {
+        let outputs = drain(&mut session);
+        authors.extend(sent(&outputs).into_iter().filter_map(|message| match message {
+            Message::Author(author) => Some(author.author),
+            _ => None,
+        }));
+        let load = outputs.iter().find_map(|output| match output {
+            Output::Load { from, .. } => Some(*from),
+            _ => None,
+        });
+        let Some(from) = load else { break };
+        let chunk = log.read(from, 1000).unwrap();
+        session.handle(NOW, Input::Loaded { number: 0, chunk }).unwrap();
+    }
+    assert_eq!(authors, [ReplicaId([1; 16])]);
 }
 
 #[test]

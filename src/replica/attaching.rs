@@ -21,6 +21,8 @@ pub(super) struct Attached {
     pub(super) thorough: bool,
     /// What is known of how far the peer's log is held is wrong.
     forget_cursor: bool,
+    /// Authors have other histories at the peer: how far its log is held says nothing of what is held.
+    pub(super) forked: bool,
     /// How often it was opened again since the two were last in step.
     reopened: u32,
     /// The cursor as it is stored.
@@ -53,8 +55,17 @@ const TAILS_LOST_MAX: u32 = 64;
 
 impl Attached {
     pub(super) fn new(grant: Access) -> Self {
-        let (thorough, forget_cursor) = (false, false);
-        Self { stage: Stage::Waiting, grant, thorough, forget_cursor, reopened: 0, stored: None, checking: None }
+        let (thorough, forget_cursor, forked) = (false, false, false);
+        Self {
+            stage: Stage::Waiting,
+            grant,
+            thorough,
+            forget_cursor,
+            forked,
+            reopened: 0,
+            stored: None,
+            checking: None,
+        }
     }
 
     /// The number under which the document is open on the session, if it is.
@@ -112,6 +123,7 @@ impl Replica {
         attached.stage = Stage::Open(number);
         attached.stored = cursor;
         attached.checking = None;
+        attached.forked = false;
         let (grant, thorough) = (attached.grant, attached.thorough);
         let forget = core::mem::take(&mut attached.forget_cursor) || thorough;
         let Some(log) = state.log() else { return };
@@ -274,8 +286,10 @@ impl Replica {
         let own = self.links.get(&link).is_some_and(|state| authors.contains(&state.session.replica()));
         self.event(Event::Forked { link, document: document.clone(), authors });
         if mends {
-            self.reset(&document, None);
-        } else if own {
+            return self.reset(&document, None);
+        }
+        self.void_cursor(link, &document);
+        if own {
             self.renew_for(link);
         }
     }
@@ -288,9 +302,22 @@ impl Replica {
         documents.iter().for_each(|document| self.store_cursor(link, document));
     }
 
+    /// As long as histories differ, sessions with the peer are to begin with heads, which tell whose: it gets a cursor on
+    /// a timeline that nobody remembers.
+    fn void_cursor(&mut self, link: LinkId, document: &DocumentId) {
+        let Some(attached) = self.attached(link, document) else { return };
+        attached.forked = true;
+        let Some(state) = self.links.get(&link).filter(|state| state.keeps_cursors()) else { return };
+        if let Some(peer) = state.session.peer() {
+            let cursor = Cursor { timeline: self.draw_timeline(), position: 0 };
+            self.write_cursor(document, peer, cursor);
+        }
+    }
+
     pub(super) fn store_cursor(&mut self, link: LinkId, document: &DocumentId) {
         let Some(state) = self.links.get(&link).filter(|state| state.keeps_cursors()) else { return };
         let attached = self.documents.get(document).and_then(|state| state.links.get(link));
+        let attached = attached.filter(|attached| !attached.forked);
         let (Some(attached), Some(peer)) = (attached, state.session.peer()) else { return };
         let Some(held) = attached.number().and_then(|number| state.session.held(number)) else { return };
         if attached.stored != Some(held) {

@@ -298,7 +298,8 @@ impl Replica {
             return self.write(&document);
         }
         state.pipeline.held.insert(link, to);
-        if let Some(peer) = from.session.peer().filter(|_| from.keeps_cursors()) {
+        let forked = state.links.get(link).is_some_and(|attached| attached.forked);
+        if let Some(peer) = from.session.peer().filter(|_| from.keeps_cursors() && !forked) {
             state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
         }
         let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);

@@ -86,6 +86,9 @@ impl Session {
         if let Some(by) = packed.origin.filter(|_| packed.origin == document.sending.live_origin) {
             return self.pass_live(number, by, packed.from, packed.to);
         }
+        if packed.authors.iter().any(|author| document.sending.is_forked(author.id)) {
+            return false; // read instead, op by op
+        }
         let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return false };
         let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));
         let fits = packed.cost <= op_max && packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use super::{Event, Misuse, Output, Session};
 use crate::codes::Code;
-use crate::heads::Head;
 use crate::log::Comparison;
 use crate::op::ReplicaId;
 use crate::wire::control::{FORKS_MAX, Fork, HeadsPart, pack_heads, unpack_heads};
@@ -68,13 +67,8 @@ impl Session {
             return Ok(()); // closed meanwhile
         }
         let comparing = document.resuming.as_deref_mut().and_then(|resuming| resuming.comparing.take());
-        let mut filter = comparing.ok_or(Misuse::NotAsked)?;
-        for author in &comparison.forks {
-            // Ops of one history must not be taken for the next ones of the other.
-            let chain = filter.get(*author).chain;
-            Arc::make_mut(&mut filter).set(*author, Head { seq: u64::MAX, chain });
-        }
-        document.sending.filter = Some(filter);
+        document.sending.filter_by(comparing.ok_or(Misuse::NotAsked)?);
+        comparison.forks.iter().for_each(|author| document.sending.fork(*author));
         if !comparison.forks.is_empty() {
             self.tell_fork(number, &comparison.forks);
         }
@@ -104,6 +98,7 @@ impl Session {
         let author = |id: &[u8]| ReplicaId(core::array::from_fn(|index| id[index]));
         let mut authors: Vec<_> = ids.chunks_exact(16).map(author).collect();
         if !core::mem::replace(&mut document.fork_told, true) {
+            authors.iter().for_each(|author| document.sending.fork(*author));
             self.tell_fork(number, &authors);
             let found = self.documents.get_mut(&number).map(|document| core::mem::take(&mut document.forks));
             authors.extend(found.unwrap_or_default());

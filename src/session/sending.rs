@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::outstanding::Outstanding;
-use crate::heads::Heads;
+use crate::heads::{Head, Heads};
 use crate::log::Chunk;
-use crate::op::{Entry, Timeline};
+use crate::op::{Entry, ReplicaId, Timeline};
 use crate::time::Instant;
 use crate::wire::changes::{pack, pack_part};
 use crate::wire::{Ack, Changes, Content, Packed, Point, Rewind};
@@ -34,8 +34,8 @@ pub(super) struct Sending {
     /// What may be outstanding beyond `received`.
     pub(super) window: u64,
     pub(super) outstanding: Outstanding,
-    /// What the peer holds below `tail_at_open`, where its heads were asked for.
-    pub(super) filter: Option<Arc<Heads>>,
+    /// What the peer holds below `tail_at_open`, where its heads were asked for; and of whom it has another history.
+    filter: Option<Arc<Heads>>,
     /// Entries below `tail_at_open` that came by this timeline are the peer's own.
     pub(super) skip_origin: Option<Timeline>,
     /// Entries from `tail_at_open` on that came by this timeline came in by this session.
@@ -59,6 +59,8 @@ pub(super) struct Sending {
     pub(super) tries: u32,
 }
 
+/// Stands in the filter for all ops of an author, also those to come.
+const FORKED: u64 = u64::MAX;
 /// As many ranges as one peer asks for at once.
 const RESEND_MAX: usize = 8;
 
@@ -171,10 +173,31 @@ impl Sending {
             && self.recovery.is_none()
     }
 
+    /// The peer's heads are here: what they cover need not be sent.
+    pub(super) fn filter_by(&mut self, heads: Arc<Heads>) {
+        let known = self.filter.replace(heads);
+        for (author, _) in known.iter().flat_map(|known| known.iter()).filter(|(_, head)| head.seq == FORKED) {
+            self.fork(author);
+        }
+    }
+
+    /// The peer has another history of this author.
+    pub(super) fn fork(&mut self, author: ReplicaId) {
+        let filter = Arc::make_mut(self.filter.get_or_insert_default());
+        let chain = filter.get(author).chain;
+        filter.set(author, Head { seq: FORKED, chain });
+    }
+
+    /// Whether the peer has another history of this author: ops of one must not be taken for the next ones of the other,
+    /// whichever way they go.
+    pub(super) fn is_forked(&self, author: ReplicaId) -> bool {
+        self.filter.as_ref().is_some_and(|heads| heads.get(author).seq == FORKED)
+    }
+
     fn omits(&self, position: u64, entry: &Entry) -> bool {
         let came_from_peer = |timeline: Option<Timeline>| timeline.is_some() && entry.origin == timeline;
         if position >= self.tail_at_open {
-            return came_from_peer(self.live_origin);
+            return came_from_peer(self.live_origin) || self.is_forked(entry.op.id.author);
         }
         came_from_peer(self.skip_origin) || self.filter.as_ref().is_some_and(|heads| heads.covers(entry.op.id))
     }

@@ -82,7 +82,8 @@ impl Session {
             self.parts_in = Some(number);
         }
         match taken {
-            Taken::Ops { from, to, ops, cost } => {
+            Taken::Ops { from, to, mut ops, cost } => {
+                ops.retain(|op| !document.sending.is_forked(op.id.author));
                 self.undurable += cost;
                 self.link.outputs.push_back(Output::Take { number, origin, from, to, ops });
                 self.acknowledge(number);
