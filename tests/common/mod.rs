@@ -16,7 +16,7 @@ use antiphon::codes::Code;
 use antiphon::heads::{Heads, Judgement};
 use antiphon::log::Log;
 use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
-use antiphon::replica::{Config, Event, LinkId, Options};
+use antiphon::replica::{Config, Event, Options};
 use antiphon::session::{self, By, Opening, Transport};
 use antiphon::storage::{Batch, Storage, Transaction};
 use antiphon::timeline::Opens;

@@ -211,7 +211,7 @@ impl<N: Node> World<N> {
     /// The same, and what is due then is still to be done.
     pub(crate) fn repair(&mut self, path: PathId) {
         let state = &mut self.paths[path.index()];
-        let was_cut = std::mem::replace(&mut state.cut, [false; 2]) != [false; 2];
+        let was_cut = std::mem::take(&mut state.cut) != [false; 2];
         let was_down = std::mem::take(&mut state.down);
         if was_cut && !state.medium.is_datagram() {
             self.disconnect(path); // no reliable transport survives a hole

@@ -103,11 +103,14 @@ impl<A: App> Law<ReplicaNode<A>> for Acknowledged {
     }
 }
 
+/// Which lives of two logs: the holder's, and the peer's.
+type Epochs = (u32, u32);
+
 /// A cursor never leads: what it says is held of a peer's log is on the disk with it.
 #[derive(Default)]
 pub struct Cursors {
     /// Up to where a peer's log was found to be held: by node, document and timeline, while both logs go on.
-    checked: BTreeMap<(NodeId, DocumentNumber, Timeline), ((u32, u32), u64)>,
+    checked: BTreeMap<(NodeId, DocumentNumber, Timeline), (Epochs, u64)>,
 }
 
 impl Cursors {

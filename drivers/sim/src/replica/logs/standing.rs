@@ -61,7 +61,7 @@ impl Standing {
     }
 
     pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
-        for ((node, document), _) in &self.open {
+        for (node, document) in self.open.keys() {
             let replica = world.replica(*node).ok_or_else(|| format!("{node} is down"))?;
             if !replica.appending(document).is_done() {
                 return Err(format!("{node} has appends to {document} that are not durable"));
