@@ -257,22 +257,29 @@ impl Session {
         }
     }
 
-    /// Forgets what a document has under way.
+    /// Forgets what a document has under way, and leaves to the others what it had of the link.
     fn release(&mut self, number: u32) {
         let Some(document) = self.documents.get_mut(&number) else { return };
-        self.outstanding -= document.sending.outstanding.clear();
-        self.undurable -= document.receiving.undurable.clear();
+        let (outstanding, undurable) = (document.sending.outstanding.clear(), document.receiving.undurable.clear());
         document.sending = Sending::default();
         document.receiving = Receiving::default();
         document.resuming = None;
         if let Some(theirs) = document.theirs.take() {
             self.by_peer.remove(&theirs.number);
         }
-        self.parts_out.take_if(|(part, _)| *part == number);
-        self.claim.take_if(|claim| *claim == number);
+        let part = self.parts_out.take_if(|(part, _)| *part == number);
+        let claim = self.claim.take_if(|claim| *claim == number);
         self.parts_in.take_if(|part| *part == number);
         self.acks_due.remove(&number);
         self.heads_out.remove(&number);
+        self.outstanding -= outstanding;
+        if outstanding > 0 || part.is_some() || claim.is_some() {
+            self.wake_blocked();
+        }
+        self.undurable -= undurable;
+        if undurable > 0 {
+            self.state_credit();
+        }
     }
 
     fn remove(&mut self, number: u32) -> Option<Box<Document>> {
@@ -322,11 +329,7 @@ impl Session {
             Message::Ack(ack) => self.on_ack(&ack)?,
             Message::Rewind(rewind) => self.on_rewind(&rewind)?,
             Message::ImmediateAck(wanted) => self.on_immediate_ack(wanted),
-            Message::Credit(credit) => {
-                if credit.number > self.credit.0 {
-                    self.credit = (credit.number, credit.total);
-                }
-            }
+            Message::Credit(credit) => self.on_credit(&credit),
             _ => self.unexpected("a message has no place here"),
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::{Event, Live, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
 use crate::op::Timeline;
-use crate::wire::{Access, Ack, Announce, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
+use crate::wire::{Access, Ack, Announce, Credit, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
 
 impl Session {
     // ---------------------------------------------------------------------------------------- the host's storage
@@ -337,6 +337,13 @@ impl Session {
         self.wake(number);
         self.wake_some();
         Ok(())
+    }
+
+    pub(super) fn on_credit(&mut self, credit: &Credit) {
+        if credit.number > self.credit.0 {
+            self.credit = (credit.number, credit.total);
+            self.wake_blocked();
+        }
     }
 
     fn on_received(&mut self, number: u32, received: Point) {

@@ -6,7 +6,7 @@ use super::receiving::{Bounds, Taken};
 use super::{Event, Output, Session, Timer};
 use crate::codes::Code;
 use crate::time::Instant;
-use crate::wire::{Access, Ack, Announce, Changes, ImmediateAck, Level, Malformed, Message, Rewind, Skip};
+use crate::wire::{Access, Ack, Announce, Changes, Credit, ImmediateAck, Level, Malformed, Message, Rewind, Skip};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
 const REORDER_WAIT: Duration = Duration::from_millis(10);
@@ -191,6 +191,13 @@ impl Session {
     pub(super) fn acknowledge_all(&mut self) {
         self.restate = true;
         self.timers.set_earlier(Timer::Ack, self.now + self.config.ack_delay);
+    }
+
+    /// States what more may be taken on the link: no acknowledgement would, for the document that had taken it is closed.
+    pub(super) fn state_credit(&mut self) {
+        self.acks += 1;
+        let total = u64::from(self.config.limits.credit).saturating_sub(self.undurable);
+        self.link.send(&Message::Credit(Credit { number: self.acks, total }));
     }
 
     pub(super) fn send_ack(&mut self, number: u32) {

@@ -1,0 +1,68 @@
+//! Documents that are closed and opened again while something is asked, taken or said about them: an answer is for the
+//! opening that asked, and the others on the link go on.
+
+mod common;
+
+use antiphon::op::DocumentId;
+use antiphon::replica::{Config, Input};
+use antiphon::session::{self, Transport};
+use antiphon::wire::Limits;
+use common::rig::*;
+use common::*;
+
+fn other() -> DocumentId {
+    document("other")
+}
+
+fn close(rig: &mut Rig, end: usize, document: &DocumentId) {
+    rig.input(end, Input::Close { document: document.clone() });
+}
+
+#[test]
+fn a_document_that_is_closed_gives_back_the_credit_that_it_had() {
+    // One op takes all there is, and the disk that is to write it never does.
+    let limits = Limits { op: 1 << 16, window: 1 << 13, credit: 1 << 14, ..Limits::default() };
+    let config = Config { session: session::Config { limits, ..session::Config::default() }, ..Config::default() };
+    for closes in [0, 1] {
+        let mut rig = Rig::new(8);
+        for end in 0..2 {
+            rig.add(config.clone());
+            rig.open(end, &doc());
+            rig.open(end, &other());
+        }
+        let wire = rig.join(0, 1, Transport::Reliable);
+        rig.run_for(SECOND);
+        rig.ends[1].stalled.insert(doc());
+        rig.append(0, &doc(), numbered(0..1, 1 << 15));
+        rig.run_for(SECOND);
+        assert!(rig.session(wire, 1).under_way().1 > 1 << 14, "it was taken");
+        rig.append(0, &other(), numbered(0..10, 20));
+        rig.run_for(SECOND);
+        assert_eq!(rig.tail(1, &other()), 0, "nothing more may be sent");
+        close(&mut rig, closes, &doc());
+        rig.run_for(SECOND);
+        assert_eq!(rig.tail(1, &other()), 10);
+    }
+}
+
+#[test]
+fn what_was_under_way_of_a_closed_document_holds_up_no_others() {
+    let limits = Limits { window: 1 << 13, credit: 1 << 14, ..Limits::default() };
+    let config = Config { session: session::Config { limits, ..session::Config::default() }, ..Config::default() };
+    let mut rig = Rig::new(9);
+    for end in 0..2 {
+        rig.add(config.clone());
+        rig.open(end, &doc());
+        rig.open(end, &other());
+    }
+    let wire = rig.join(0, 1, Transport::Reliable);
+    rig.run_for(SECOND);
+    rig.wires[wire].paused = [true; 2]; // nothing is heard from now on
+    rig.append(0, &doc(), numbered(0..100, 1 << 10));
+    rig.append(0, &other(), numbered(100..200, 1 << 10));
+    rig.run_for(SECOND);
+    let of_the_other = rig.session(wire, 0).under_way().0 - (7 << 10) - 7 * 32;
+    close(&mut rig, 0, &doc());
+    let (outstanding, _) = rig.session(wire, 0).under_way();
+    assert!(outstanding > of_the_other, "{of_the_other} was under way besides, and now {outstanding}");
+}
