@@ -3,10 +3,10 @@
 mod common;
 
 use antiphon::codes::Code;
-use antiphon::replica::{Config, Input, LinkId, Options};
+use antiphon::replica::{Config, Event, Input, LinkId, Options};
 use antiphon::session::Transport;
 use antiphon::storage::{Request, Transaction};
-use antiphon::wire::Durability;
+use antiphon::wire::{Access, Durability};
 use antiphon_sim::world::{Medium, World};
 use common::rig::*;
 use common::*;
@@ -135,5 +135,45 @@ fn peers_that_keep_nothing_leave_no_cursor_behind_unless_they_are_upstream() {
             assert_eq!(traffic(&world, since, node, path, medium).ops, 2, "{durability:?}, {medium:?}");
         }
         assert_eq!(cursor_on(world.disk(other), &doc(), world.id(keeper)).map(|cursor| cursor.position), Some(8));
+    }
+}
+
+#[test]
+fn a_peer_that_only_read_is_held_no_further_than_it_has_sent() {
+    for transport in [Transport::Reliable, Transport::Datagram { mtu: 1200 }] {
+        let mut rig = Rig::new(53);
+        let (reader, other) = (rig.add(Config::default()), rig.add(Config::default()));
+        let open = |rig: &mut Rig, access| rig.open_with(reader, &doc(), Options { access, ..Options::default() });
+        open(&mut rig, Access::Write);
+        rig.append(reader, &doc(), numbered(0..3, 20));
+        rig.settle();
+        rig.input(reader, Input::Close { document: doc() });
+        open(&mut rig, Access::Read);
+        rig.open(other, &doc());
+        rig.append(other, &doc(), numbered(3..4, 20));
+        let wire = rig.join(reader, other, transport);
+        rig.run_for(SECOND);
+        assert_eq!((rig.tail(reader, &doc()), rig.tail(other, &doc())), (4, 1));
+        let told = |event: &Event| matches!(event, Event::Acknowledged { .. });
+        assert!(!rig.ends[reader].events.iter().any(told), "nobody else has its ops");
+
+        let link = LinkId(wire as u64);
+        (0..2).for_each(|end| rig.input(end, Input::Disconnected { link }));
+        rig.settle();
+        assert_eq!(rig.cursor(other, &doc(), rig.identity(reader).replica), None);
+
+        // Once it writes too, everything goes over, and nothing has to be opened again for it.
+        rig.input(reader, Input::Close { document: doc() });
+        open(&mut rig, Access::Write);
+        let wire = rig.join(reader, other, transport);
+        rig.wires[wire].trace = Some(Vec::new());
+        rig.run_for(SECOND);
+        assert_eq!(rig.tail(other, &doc()), 4);
+        assert!(rig.ends[reader].events.iter().any(told));
+        let closed = rig.wires[wire].trace.iter().flatten().any(|traced| match traced {
+            Traced::Sent(_, frame) => unwrapped(frame, transport).name() == "Close",
+            Traced::Delivered(..) => false,
+        });
+        assert!(!closed);
     }
 }

@@ -103,9 +103,9 @@ impl Document {
         self.theirs.as_ref().map(|theirs| theirs.timeline)
     }
 
-    /// How far the peer's log is durable here.
+    /// How far the peer's log is durable here. Of one that only reads it is not known: it starts at its tail.
     pub(super) fn held(&self) -> Option<Cursor> {
-        self.receiving.taken?;
+        self.receiving.taken.filter(|_| self.peer_access == Access::Write)?;
         Some(Cursor { timeline: self.peer_timeline()?, position: self.receiving.held })
     }
 
@@ -462,8 +462,9 @@ impl Session {
         if say {
             self.link.send_control(&Message::Resume(Resume { document: number, from: Some(position) }));
         }
+        let sends = document.access == Access::Write; // else it starts at its tail, whatever the peer holds
         self.settle_resuming(number);
-        if position > 0 {
+        if position > 0 && sends {
             // The acknowledgement may have been lost with an earlier session: whoever waits for one is told here.
             self.event(Event::Acknowledged { number, acked: position });
         }

@@ -373,11 +373,11 @@ pub struct Frontiers {
     pub sent: Point,
     /// Everything before this place was taken by the peer.
     pub received: Point,
-    /// Everything below this position is durable at the peer.
+    /// Everything below this position is durable at the peer; or, at an end that only reads, is not sent.
     pub acked: u64,
     /// Everything of the peer's log before this place was handed to the host.
     pub taken: Point,
-    /// Everything below this position is durable here.
+    /// Everything below this position is durable here; or, of a peer that only reads, was never sent.
     pub held: u64,
 }
 

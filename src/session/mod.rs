@@ -225,8 +225,8 @@ impl Session {
         Some(Cursor { timeline, position: taken.position })
     }
 
-    /// The peer's timeline of a document that both ends have open, and how far it is durable here. It can still be asked
-    /// when the session is over.
+    /// The peer's timeline of a document that both ends have open, and how far it is durable here: nothing if the peer only
+    /// reads. It can still be asked when the session is over.
     pub fn held(&self, number: u32) -> Option<Cursor> {
         match self.documents.get(&number) {
             Some(document) => document.held(),
