@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Asked, Authority, Event, LinkId, Replica};
+use super::{Asked, Authority, Event, LinkId, Opened, Replica};
 use crate::codes::{Code, Retry};
 use crate::op::{Cursor, DocumentId, ReplicaId};
 use crate::session::{self, By, Opening};
@@ -25,6 +25,8 @@ pub(super) struct Attached {
     pub(super) forked: bool,
     /// How often it was opened again since the two were last in step.
     reopened: u32,
+    /// Which of the replica's openings it is, once it is open.
+    opening: u64,
     /// The cursor as it is stored.
     pub(super) stored: Option<Cursor>,
     /// What the peer holds of our ops is being compared with what they are: nothing is sent before, lest ops of one
@@ -56,13 +58,15 @@ const TAILS_LOST_MAX: u32 = 64;
 impl Attached {
     pub(super) fn new(grant: Access) -> Self {
         let (thorough, forget_cursor, forked) = (false, false, false);
+        let (reopened, opening) = (0, 0);
         Self {
             stage: Stage::Waiting,
             grant,
             thorough,
             forget_cursor,
             forked,
-            reopened: 0,
+            reopened,
+            opening,
             stored: None,
             checking: None,
         }
@@ -121,6 +125,8 @@ impl Replica {
             return;
         }
         attached.stage = Stage::Open(number);
+        self.openings += 1;
+        attached.opening = self.openings;
         attached.stored = cursor;
         attached.checking = None;
         attached.forked = false;
@@ -156,6 +162,12 @@ impl Replica {
     /// The number under which the document is open on the link, if it is.
     pub(super) fn number_on(&self, link: LinkId, document: &DocumentId) -> Option<u32> {
         self.documents.get(document)?.links.get(link)?.number()
+    }
+
+    /// The opening in which the document is open on the link, if it is.
+    pub(super) fn opened_on(&self, link: LinkId, document: &DocumentId) -> Option<Opened> {
+        let attached = self.documents.get(document)?.links.get(link)?;
+        attached.number().map(|_| Opened { link, opening: attached.opening })
     }
 
     /// The links on which the document is, or is to be, open.

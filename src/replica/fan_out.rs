@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::attaching::Attached;
 use super::documents::Document;
 use super::links::Link;
-use super::{Asked, LinkId, Reading, Replica};
+use super::{Asked, LinkId, Opened, Reading, Replica};
 use crate::log::Log;
 use crate::op::{DocumentId, Entry};
 use crate::session::{self, Live};
@@ -145,20 +145,21 @@ impl Replica {
         if let Some(chunk) = log.read(from, max_cost.min(read_max)) {
             return self.session_input(link, session::Input::Loaded { number, chunk });
         }
+        let Some(opened) = self.opened_on(link, &document) else { return };
         // Sessions that are at the same place share one read.
         let reading = Reading { document: document.clone(), number, from };
         for asked in self.asked.values_mut() {
-            if let Asked::Read(other, links) = asked
+            if let Asked::Read(other, openings) = asked
                 && *other == reading
             {
-                return links.push(link);
+                return openings.push(opened);
             }
         }
         let request = Request::Read { document, from, max_cost: read_max };
-        self.request_read(Asked::Read(reading, [link].into()), request);
+        self.request_read(Asked::Read(reading, [opened].into()), request);
     }
 
-    pub(super) fn read_done(&mut self, reading: &Reading, links: Vec<LinkId>, entries: Vec<Entry>) {
+    pub(super) fn read_done(&mut self, reading: &Reading, openings: Vec<Opened>, entries: Vec<Entry>) {
         let Reading { document, number, from } = reading;
         if self.numbers.get(number) != Some(document) {
             return; // the log was loaded or reset meanwhile: positions may mean something else
@@ -168,9 +169,9 @@ impl Replica {
         }
         let Some(log) = self.documents.get_mut(document).and_then(|state| state.log_mut()) else { return };
         let chunk = log.chunk(*from, entries);
-        for link in links {
+        for opened in openings {
             let chunk = chunk.clone();
-            self.session_input_for(document, link, |number| session::Input::Loaded { number, chunk });
+            self.session_input_for(document, opened, |number| session::Input::Loaded { number, chunk });
         }
     }
 }

@@ -4,7 +4,7 @@
 //! that they began with: nobody else is disturbed.
 
 use super::attaching::Postponed;
-use super::{Asked, Event, LinkId, Replica};
+use super::{Asked, Event, LinkId, Opened, Replica};
 use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::Head;
@@ -54,12 +54,17 @@ impl Replica {
             self.set_back(link, &document);
         } else if own.seq > 0 && own.seq < held.seq {
             attached.checking = Some(Postponed(None));
+            let Some(opened) = self.opened_on(link, &document) else { return };
             let ids = [OpId { author: me, seq: own.seq }].into();
-            self.request(Asked::Own(document.clone(), link, own), Request::Chains { document, ids });
+            self.request(Asked::Own(document.clone(), opened, own), Request::Chains { document, ids });
         }
     }
 
-    pub(super) fn own_checked(&mut self, document: &DocumentId, link: LinkId, own: Head, chains: &[Option<Chain>]) {
+    pub(super) fn own_checked(&mut self, document: &DocumentId, opened: Opened, own: Head, chains: &[Option<Chain>]) {
+        let link = opened.link;
+        if self.opened_on(link, document) != Some(opened) {
+            return; // it was closed meanwhile
+        }
         if chains.first().is_some_and(|chain| chain.is_some_and(|chain| chain != own.chain)) {
             return self.set_back(link, document);
         }

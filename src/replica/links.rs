@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Admission, Alarm, Asked, Event, LinkId, Misuse, Output, Question, Replica};
+use super::{Admission, Alarm, Asked, Event, LinkId, Misuse, Opened, Output, Question, Replica};
 use crate::codes::Code;
 use crate::machine::Machine;
 use crate::op::{DocumentId, ReplicaId};
@@ -125,14 +125,17 @@ impl Replica {
         }
     }
 
-    /// An input for the session that has `document` open on `link`, if it still has.
+    /// An input for the session that has opened `document`, if it still has it open.
     pub(super) fn session_input_for(
         &mut self,
         document: &DocumentId,
-        link: LinkId,
+        opened: Opened,
         input: impl FnOnce(u32) -> session::Input,
     ) {
-        if let Some(number) = self.number_on(link, document) {
+        let link = opened.link;
+        if let Some(number) = self.number_on(link, document)
+            && self.opened_on(link, document) == Some(opened)
+        {
             self.session_input(link, input(number));
         }
     }
@@ -166,7 +169,8 @@ impl Replica {
             session::Output::Load { number, from, max_cost } => self.load(link, number, from, max_cost),
             session::Output::Compare { number, heads } => {
                 let Some(document) = self.numbers.get(&number).cloned() else { return };
-                let asked = Asked::Compare(document.clone(), link);
+                let Some(opened) = self.opened_on(link, &document) else { return };
+                let asked = Asked::Compare(document.clone(), opened);
                 self.request_read(asked, Request::Compare { document, heads });
             }
             session::Output::Event(event) => self.on_session_event(link, event),

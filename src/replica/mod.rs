@@ -39,7 +39,7 @@ pub use tickets::Ticket;
 
 use documents::Document;
 use links::Link;
-use tickets::{Asked, Reading, Tickets};
+use tickets::{Asked, Opened, Reading, Tickets};
 
 /// See the [module](self).
 #[derive(Clone, Debug, Hash)]
@@ -54,6 +54,8 @@ pub struct Replica {
     outputs: VecDeque<Output>,
     stats: Stats,
     next_number: u32,
+    /// How often a document was opened on a session.
+    openings: u64,
 
     documents: BTreeMap<DocumentId, Box<Document>>,
     /// The documents by their current numbers.
@@ -98,6 +100,7 @@ impl Replica {
             outputs: VecDeque::new(),
             stats: Stats::default(),
             next_number: 0,
+            openings: 0,
             documents: BTreeMap::new(),
             numbers: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -196,12 +199,14 @@ impl Replica {
             }
             (Asked::Load(document), Ok(Reply::Document(stored))) => self.loaded(&document, stored),
             (Asked::Cursor(document, link), Ok(Reply::Cursor(cursor))) => self.attach_with(&document, link, cursor),
-            (Asked::Read(reading, links), Ok(Reply::Entries(entries))) => self.read_done(&reading, links, entries),
-            (Asked::Compare(document, link), Ok(Reply::Compared(comparison))) => {
-                self.session_input_for(&document, link, |number| session::Input::Compared { number, comparison });
+            (Asked::Read(reading, openings), Ok(Reply::Entries(entries))) => {
+                self.read_done(&reading, openings, entries)
             }
-            (Asked::Own(document, link, head), Ok(Reply::Chains(chains))) => {
-                self.own_checked(&document, link, head, &chains);
+            (Asked::Compare(document, opened), Ok(Reply::Compared(comparison))) => {
+                self.session_input_for(&document, opened, |number| session::Input::Compared { number, comparison });
+            }
+            (Asked::Own(document, opened, head), Ok(Reply::Chains(chains))) => {
+                self.own_checked(&document, opened, head, &chains);
             }
             (Asked::Write(document), Ok(_)) => self.written(document),
             (Asked::Reset(document), Ok(_)) => self.reset_done(&document),

@@ -19,6 +19,15 @@ pub(super) struct Reading {
     pub(super) from: u64,
 }
 
+/// A document as it was opened on a link at some time. What was asked for it then is not for a later opening, which wants
+/// other entries, or has other heads to be compared with.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Opened {
+    pub(super) link: LinkId,
+    /// Counts the openings of the replica.
+    pub(super) opening: u64,
+}
+
 /// What a ticket stands for.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Asked {
@@ -26,10 +35,10 @@ pub(super) enum Asked {
     Load(DocumentId),
     Cursor(DocumentId, LinkId),
     /// The sessions that wait for these entries.
-    Read(Reading, Vec<LinkId>),
-    Compare(DocumentId, LinkId),
+    Read(Reading, Vec<Opened>),
+    Compare(DocumentId, Opened),
     /// Whether a peer's head of our ops is in our history.
-    Own(DocumentId, LinkId, Head),
+    Own(DocumentId, Opened, Head),
     Write(DocumentId),
     Reset(DocumentId),
     /// What was put aside from a place on, and then the chains in the log at the same ops.
