@@ -76,6 +76,8 @@ pub fn catalogue() -> Vec<Case> {
         "pair" "reset" restored(Authority::Upstream);
         "chain" "cut" replicas(3, Scope { appends: ops(&[1, 0, 1]), cuts: 1, timers: 1, ..RELIABLE });
         "chain" "crash" replicas(3, Scope { appends: ops(&[1, 0, 1]), crashes: 1, timers: 1, ..RELIABLE });
+        "chain" "clones" clones(RELIABLE);
+        "chain" "clones-datagram" clones(Scope { mishaps: 1, ..DATAGRAM });
     }
 }
 
@@ -202,6 +204,20 @@ fn sessions_with_a_lost_tail() -> Network<Host> {
         ..RELIABLE
     };
     hosts(&session::Config::default(), disks.map(past), scope)
+}
+
+/// The two ends of a chain are copies of one replica and do not meet: what each authors forks in the middle.
+fn clones(transport: Scope) -> Network<Participant> {
+    let copy = |node: usize| {
+        let mut disk = Disk::new();
+        let identity = Identity { replica: id(0), former: Vec::new(), opens: Opens::first(before(node)) };
+        disk.write(&Transaction::Identity(identity)).map(|()| disk)
+    };
+    let disks = [copy(0), Ok(Disk::new()), Ok(Disk::new()), copy(3)];
+    let (closings, renewals) = (vec![Code::MISMATCH, Code::SET_BACK], 2);
+    let appends = ops(&[1, 0, 0, 2]);
+    let scope = Scope { appends, closings, renewals, unfit: true, copies: true, forks: true, ..transport };
+    participants(disks.map(|disk| (Options::default(), past(disk))).into(), scope)
 }
 
 /// The first was restored from a backup and does not know it: the second holds an op of its that it has lost.

@@ -289,7 +289,7 @@ impl Node for Participant {
     }
 
     fn is_busy(&self) -> bool {
-        self.writes() || self.up.as_ref().is_some_and(|up| up.replica.is_appending(&document()))
+        self.writes() || self.up.as_ref().is_some_and(|up| !up.replica.appending(&document()).is_done())
     }
 }
 
