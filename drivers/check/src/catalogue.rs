@@ -65,6 +65,15 @@ pub fn catalogue() -> Vec<Case> {
         "datagram" "mishaps" sessions(Scope { appends: ops(&[2, 0]), mishaps: 2, timers: 2, ..DATAGRAM });
         "datagram" "crash" sessions(Scope { appends: ops(&[1, 1]), crashes: 1, timers: 2, ..DATAGRAM });
         "datagram" "credit" tight_sessions(Scope { mishaps: 1, timers: 2, ..DATAGRAM });
+        "sessions" "live-cuts" sessions(Scope { appends: ops(&[2, 1]), cuts: 2, timers: 3, ..RELIABLE }).settled();
+        "sessions" "live-crashes" sessions(Scope { appends: ops(&[2, 1]), crashes: 2, timers: 3, ..RELIABLE }).settled();
+        "datagram" "live-mishaps" sessions(Scope { appends: ops(&[2, 1]), mishaps: 2, timers: 3, ..DATAGRAM }).settled();
+        "datagram" "live-crash" sessions(Scope { appends: ops(&[1, 1]), mishaps: 1, crashes: 1, timers: 2, ..DATAGRAM }).settled();
+        "datagram" "live-credit" tight_sessions(Scope { mishaps: 2, timers: 3, ..DATAGRAM }).settled();
+        "pair" "live-power" replicas(2, Scope { appends: ops(&[1, 1]), power_losses: 1, timers: 3, ..RELIABLE }).settled();
+        "pair" "live-datagram" replicas(2, Scope { appends: ops(&[1, 1]), mishaps: 2, timers: 3, ..DATAGRAM }).settled();
+        "chain" "live-cut" replicas(3, Scope { appends: ops(&[1, 0, 1]), cuts: 1, timers: 3, ..RELIABLE }).settled();
+        "chain" "live-crash" replicas(3, Scope { appends: ops(&[1, 0, 1]), crashes: 1, timers: 3, ..RELIABLE }).settled();
         "pair" "cut" replicas(2, Scope { appends: ops(&[1, 1]), cuts: 1, timers: 3, ..RELIABLE });
         "pair" "crash" replicas(2, Scope { appends: ops(&[1, 1]), crashes: 1, timers: 3, ..RELIABLE });
         "pair" "power" replicas(2, Scope { appends: ops(&[1, 1]), power_losses: 1, timers: 3, ..RELIABLE });

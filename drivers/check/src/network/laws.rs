@@ -121,7 +121,8 @@ impl<N: Node> Network<N> {
                     format!("{:?} was never written so: {:?}", entry.op.id, entry.op.body),
                 ));
             }
-            if !batch.cursors.iter().any(|(_, cursor)| cursor.timeline == origin) {
+            let with_cursor = batch.cursors.iter().any(|(_, cursor)| cursor.timeline == origin);
+            if !with_cursor && !self.scope.unfit {
                 return Err(Broken::new(CURSOR, format!("{:?} is written without a cursor", entry.op.id)));
             }
         }

@@ -31,6 +31,8 @@ pub struct Network<N> {
     nodes: Vec<N>,
     links: Vec<[usize; 2]>,
     scope: Scope,
+    /// Whether it begins with all in step.
+    settled: bool,
     /// What became of a node at each stimulus so far: other nodes make no difference to that, and so the same is asked
     /// over and over.
     handled: RefCell<BTreeMap<(u128, u128), Handled<N>>>,
@@ -40,6 +42,9 @@ type Handled<N> = (Arc<Seat<N>>, Arc<[Effect]>);
 
 /// How many answers are kept.
 const HANDLED_MAX: usize = 1 << 20;
+
+/// How many actions it may take until all are in step at first.
+const SETTLING_MAX: usize = 10_000;
 
 /// A node as it is now, with its digest.
 #[derive(Debug)]
@@ -134,7 +139,13 @@ impl<N: Node> Network<N> {
     pub fn new(nodes: Vec<N>, links: Vec<[usize; 2]>, scope: Scope) -> Self {
         assert!(nodes.len() <= NODES_MAX, "a network has at most {NODES_MAX} nodes");
         assert!(links.iter().flatten().all(|end| *end < nodes.len()), "a link ends at a node");
-        Self { nodes, links, scope, handled: RefCell::default() }
+        Self { nodes, links, scope, settled: false, handled: RefCell::default() }
+    }
+
+    /// The same network, but with all nodes started, connected and in step before anything else happens.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        Self { settled: true, ..self }
     }
 
     fn is_reliable(&self) -> bool {
@@ -361,7 +372,14 @@ impl<N: Node> Model for Network<N> {
     fn initial(&self) -> State<N> {
         let seats: Vec<_> = self.nodes.iter().cloned().map(Seat::new).collect();
         let told = Arc::new(Told::of(self.nodes.iter().map(Node::disk)));
-        State { seats, wires: vec![Wire::default(); self.links.len()], left: Left::of(&self.scope), told }
+        let (wires, left) = (vec![Wire::default(); self.links.len()], Left::of(&self.scope));
+        let mut state = State { seats, wires, left, told };
+        for _ in 0..if self.settled { SETTLING_MAX } else { 0 } {
+            let Fair::Next(action) = self.fair(&state) else { break };
+            let Ok(next) = self.step(&state, &action) else { break };
+            state = State { left, ..next };
+        }
+        state // if something went wrong, the search will find that from here
     }
 
     fn digest(&self, state: &State<N>) -> u128 {
