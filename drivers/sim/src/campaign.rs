@@ -1,10 +1,11 @@
 //! Many seeds: a plan is drawn from each and run, on as many threads as there are to spare.
 
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::coverage::Coverage;
 use crate::laws::Violation;
 use crate::link::Counters;
 use crate::plan::{Profile, Workload};
@@ -19,12 +20,16 @@ pub struct Summary {
     pub failed: Vec<(u64, Violation)>,
     /// Inputs that nodes were handed.
     pub events: u64,
+    /// Ops that were written, and durable somewhere.
+    pub ops: u64,
     /// How often a node went down.
     pub crashes: u64,
     /// What became of frames.
     pub frames: Counters,
     /// A hash over everything that happened in all runs.
     pub trace_hash: u64,
+    /// What was reached.
+    pub coverage: Coverage,
 }
 
 impl Summary {
@@ -36,8 +41,10 @@ impl Summary {
             self.failed.insert(place, (seed, violation));
         }
         self.events += report.events;
+        self.ops += report.ops;
         self.crashes += report.crashes;
         self.frames.add(report.frames);
+        self.coverage.add(&report.coverage);
         // A sum, so that the order does not count; each term depends on its seed.
         let term = (report.trace_hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.trace_hash = self.trace_hash.wrapping_add(term ^ (term >> 29));
@@ -50,39 +57,42 @@ impl Summary {
             self.failed.insert(place, (seed, violation));
         }
         self.events += other.events;
+        self.ops += other.ops;
         self.crashes += other.crashes;
         self.frames.add(other.frames);
+        self.coverage.add(&other.coverage);
         self.trace_hash = self.trace_hash.wrapping_add(other.trace_hash);
     }
 }
 
-/// Runs the plans of these seeds on so many threads, and tells `progress` of each that is done, from whichever thread.
-/// It is over early when `progress` says false.
+/// Runs the plans of these seeds on so many threads, and tells `progress`, from whichever thread, of so many more that
+/// were run.
 pub fn campaign<N: Workload>(
     profile: &Profile,
     seeds: Range<u64>,
     jobs: usize,
-    progress: impl Fn() -> bool + Sync,
+    progress: impl Fn(u64) + Sync,
 ) -> Summary {
-    let (next, stopped) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    /// Progress is told this often: it costs more than a thread has to spare after each.
+    const SEEDS_AT_ONCE: u64 = 16;
+    let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(Summary::default());
     thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 let mut summary = Summary::default();
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || stopped.load(Ordering::Relaxed) {
+                    let from = next.fetch_add(SEEDS_AT_ONCE, Ordering::Relaxed);
+                    if from >= seeds.end {
                         break;
                     }
-                    summary.add(seed, run::<N>(&profile.plan::<N>(seed)));
-                    if !progress() {
-                        stopped.store(true, Ordering::Relaxed);
-                    }
+                    let to = from.saturating_add(SEEDS_AT_ONCE).min(seeds.end);
+                    (from..to).for_each(|seed| summary.add(seed, run::<N>(&profile.plan::<N>(seed))));
+                    progress(to - from);
                 }
-                total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(summary);
+                total.lock().unwrap_or_else(PoisonError::into_inner).merge(summary);
             });
         }
     });
-    total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,6 +6,7 @@
 
 pub mod campaign;
 pub mod clock;
+pub mod coverage;
 pub mod laws;
 pub mod link;
 pub mod node;

@@ -1,5 +1,6 @@
 //! Plans are run: chaos first, then everything heals, and all must be in step within a budget.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use antiphon::Instant;
 
 use crate::clock::Clock;
-use crate::laws::{Laws, Violation};
+use crate::coverage::Coverage;
+use crate::laws::{Laws, Ledger, Violation};
 use crate::link::Counters;
 use crate::node::{Crash, Node};
 use crate::plan::{Deed, Fall, NodeName, PathName, PlanOf};
@@ -26,19 +28,25 @@ pub struct Report {
     pub healing_bytes: u64,
     /// Inputs that nodes were handed.
     pub events: u64,
+    /// Ops that were written, and durable somewhere.
+    pub ops: u64,
     /// How often a node went down that was up, in order or not.
     pub crashes: u64,
     /// What became of frames.
     pub frames: Counters,
     /// A hash over everything that happened.
     pub trace_hash: u64,
+    /// What was reached.
+    pub coverage: Coverage,
 }
 
 /// Events at one moment of virtual time beyond which it does not go on.
 const EVENTS_AT_ONCE_MAX: u64 = 100_000;
+/// How long what was sent before all were in step may still be answered.
+const LATE: Duration = Duration::from_secs(5);
 /// How long all must stay quiet when they are in step.
 const QUIET: Duration = Duration::from_secs(30);
-/// What a path may carry in that time: signs of life, and what was still under way.
+/// What a path may carry in that time: signs of life.
 const QUIET_BYTES: u64 = 10_000;
 
 /// Runs a plan, and asks the laws that hold of all such nodes after everything that happens.
@@ -52,9 +60,20 @@ pub fn run_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> Report {
     let outcome = catch_unwind(AssertUnwindSafe(|| run.play(plan)));
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(Violation::of("panics", text.unwrap_or("something else than a text")))
+        let place = PANICKED_AT.take().map_or_else(String::new, |place| format!("at {place}: "));
+        Err(Violation::of("panics", format!("{place}{}", text.unwrap_or("something else than a text"))))
     });
     run.report(outcome)
+}
+
+thread_local! {
+    static PANICKED_AT: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// From now on, whatever panics in this process does so without a word: [`run`] tells of it as of a broken law, and where
+/// it happened.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| PANICKED_AT.set(panic.location().map(ToString::to_string))));
 }
 
 /// A plan that is being run.
@@ -239,6 +258,8 @@ impl<N: Node> Run<N> {
 
     /// Who is in step has nothing more to say.
     fn stay_quiet(&mut self) -> Result<(), Violation> {
+        let late = self.world.now() + LATE;
+        self.advance(late)?;
         let before = self.bytes();
         let end = self.world.now() + QUIET;
         self.advance(end)?;
@@ -263,9 +284,11 @@ impl<N: Node> Run<N> {
             healing: rested.0.since(healed.0),
             healing_bytes: rested.1.saturating_sub(healed.1),
             events: self.world.event_count(),
+            ops: self.laws.ledger().ops(),
             crashes: self.crashes,
             frames,
             trace_hash: self.world.trace_hash(),
+            coverage: self.laws.ledger().coverage(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod log;
 mod serve;
+mod sim;
 mod sync;
 mod tail;
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Sync(sync::Arguments),
     /// Shows what a data directory holds of a document
     Log(log::Arguments),
+    /// Runs replicas in a simulated world, on networks, disks and clocks that fail, and checks the laws that must hold
+    Sim(sim::Arguments),
     /// Lets two writers and a late reader work with a server that is killed meanwhile, and compares what is on disk
     Demo(demo::Arguments),
     /// Prints a script that completes the command line in a shell
@@ -41,6 +44,7 @@ impl Command {
             Self::Tail(arguments) => tail::run(&arguments, output),
             Self::Sync(arguments) => sync::run(&arguments, output),
             Self::Log(arguments) => log::run(&arguments, output),
+            Self::Sim(arguments) => sim::run_command(&arguments, output),
             Self::Demo(arguments) => demo::run(&arguments, output),
             Self::Completions(arguments) => completions::run(&arguments, output),
         }

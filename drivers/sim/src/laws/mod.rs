@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::coverage::Coverage;
 use crate::node::Node;
 use crate::world::{Happening, World};
 
@@ -18,6 +19,16 @@ pub trait Ledger<N: Node>: Default {
     /// # Errors
     /// If something is.
     fn rest(&self, world: &World<N>) -> Result<(), String>;
+
+    /// How many ops were written, and durable somewhere.
+    fn ops(&self) -> u64 {
+        0
+    }
+
+    /// What was reached.
+    fn coverage(&self) -> Coverage {
+        Coverage::default()
+    }
 }
 
 /// For nodes of which nothing need be known, and that are always in step.

@@ -46,8 +46,13 @@ pub trait Workload: Node {
     fn bytes(action: &Self::Action) -> u64;
 
     /// What else its user does before a moment, and when.
-    fn draw_more(source: &mut dyn Source, setup: &Self::Setup, until: Duration) -> Vec<(Duration, Self::Action)> {
-        let _ = (source, setup, until);
+    fn draw_more(
+        source: &mut dyn Source,
+        place: &Place,
+        setup: &Self::Setup,
+        until: Duration,
+    ) -> Vec<(Duration, Self::Action)> {
+        let _ = (source, place, setup, until);
         Vec::new()
     }
 }
@@ -59,8 +64,12 @@ pub struct Place {
     pub node: u32,
     /// How many documents there are.
     pub documents: u32,
+    /// Whether it is joined with one other and that is all.
+    pub leaf: bool,
     /// Whether the first of the nodes is everyone's authority.
     pub authority: bool,
+    /// Whether some nodes may only read.
+    pub readers: bool,
 }
 
 impl Profile {
@@ -75,18 +84,22 @@ impl Profile {
     pub fn draw<N: Workload>(&self, seed: u64, source: &mut dyn Source) -> PlanOf<N> {
         let names = self.topology.paths(self.replicas);
         let heal = source.millis(800, 5_000);
-        let authority = self.topology.is_tree() && source.one_in(2);
+        let (authority, readers) = (self.topology.is_tree() && source.one_in(2), source.one_in(4));
+        let mut places = Vec::new();
         let mut plan =
             Plan { seed, nodes: vec![], paths: vec![], steps: vec![], frames: vec![], heal, budget: Budget::default() };
         for name in 0..self.replicas {
-            let setup = N::draw_setup(source, &Place { node: name, documents: self.documents, authority });
+            let leaf = names.iter().filter(|(first, second)| *first == name || *second == name).count() == 1;
+            let place = Place { node: name, documents: self.documents, leaf, authority, readers };
+            let setup = N::draw_setup(source, &place);
+            places.push(place);
             let (clock, pace) = (draw_clock(source, 6), draw_pace(source));
             plan.nodes.push(PlannedNode { name, down: false, clock, pace, setup });
         }
         plan.paths.extend(names.into_iter().map(|name| PlannedPath { name, medium: self.draw_medium(source) }));
 
         let mut drawing = Drawing { source, plan };
-        drawing.ops::<N>(self.ops);
+        drawing.ops::<N>(self.ops, &places);
         (0..self.partitions).for_each(|_| drawing.partition());
         (0..self.crashes).for_each(|_| drawing.crash());
         let troubles = u64::from(self.partitions + self.crashes);
@@ -189,7 +202,7 @@ impl<S: Clone, A> Drawing<'_, S, A> {
         self.plan.steps.push(Step { at, deed });
     }
 
-    fn ops<N: Workload<Setup = S, Action = A>>(&mut self, ops: u32) {
+    fn ops<N: Workload<Setup = S, Action = A>>(&mut self, ops: u32, places: &[Place]) {
         let mut left = ops;
         while left > 0 && !self.plan.nodes.is_empty() {
             let index = self.source.below(self.plan.nodes.len() as u64) as usize;
@@ -200,9 +213,9 @@ impl<S: Clone, A> Drawing<'_, S, A> {
             self.step(at, Deed::Act(name, action));
         }
         let until = self.plan.heal;
-        for index in 0..self.plan.nodes.len() {
+        for (index, place) in places.iter().enumerate() {
             let PlannedNode { name, setup, .. } = &self.plan.nodes[index];
-            let (name, more) = (*name, N::draw_more(self.source, setup, until));
+            let (name, more) = (*name, N::draw_more(self.source, place, setup, until));
             more.into_iter().for_each(|(at, action)| self.step(at, Deed::Act(name, action)));
         }
     }

@@ -8,7 +8,9 @@ use antiphon::op::{DocumentId, Entry, ReplicaId, Timeline};
 use antiphon::storage::{Batch, Request, Storage, Transaction};
 use antiphon_memory::StorageError;
 
+use super::reached::Reached;
 use super::{App, ReplicaNode};
+use crate::coverage::Coverage;
 use crate::laws::{Ledger, Violation};
 use crate::world::{Happening, NodeId, World};
 
@@ -32,6 +34,7 @@ pub struct Logs {
     histories: Vec<History>,
     change: Option<Change>,
     standing: Standing,
+    reached: Reached,
     set_back: bool,
 }
 
@@ -349,10 +352,20 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
             _ => {}
         }
         self.standing.note(happening);
+        self.reached.note(world, happening);
         Ok(())
     }
 
     fn rest(&self, world: &World<ReplicaNode<A>>) -> Result<(), String> {
         self.standing.rest(self, world)
+    }
+
+    fn coverage(&self) -> Coverage {
+        self.reached.coverage().clone()
+    }
+
+    fn ops(&self) -> u64 {
+        let chains = self.histories.iter().flat_map(|history| &history.chains);
+        chains.map(|chains| chains.len() as u64).sum()
     }
 }

@@ -4,12 +4,15 @@ mod by_hand;
 mod disk;
 pub mod laws;
 pub mod logs;
+mod reached;
+mod reader;
 mod setup;
 mod writer;
 
 use std::collections::VecDeque;
 
 use antiphon::codes::Code;
+use antiphon::op::{DocumentId, Entry};
 use antiphon::replica::{Admission, Config, Event, Input, LinkId, Misuse, Output, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::storage::Storage;
@@ -21,15 +24,20 @@ pub use logs::{Change, Copy, Logs};
 pub use setup::{BadSetup, Setup};
 pub use writer::{BODY_BYTES_MIN, BadWrite, Write, Writer, WriterNode, draw_setup};
 
+use reader::Reader;
+
 use crate::laws::Law;
 use crate::node::{self, Action, Disk, Never, Node, Start};
 
 /// What stands on a replica: it hears what the replica tells, and what its user does.
 ///
-/// It loses everything when its process ends.
+/// It loses everything when its process ends, and is given the log anew when that starts again.
 pub trait App: Sized {
     /// What its user does.
     type Action: Action;
+
+    /// Whether [`entry`](Self::entry) is called. Reading the log at each start takes its time.
+    const READS_THE_LOG: bool = false;
 
     /// A process starts.
     fn start(setup: &Setup) -> Self;
@@ -41,6 +49,17 @@ pub trait App: Sized {
     fn told(&mut self, event: &Event) -> Vec<Input> {
         let _ = event;
         Vec::new()
+    }
+
+    /// An entry of a document's log is durable. Each comes once, in the order of the log, own ones among the others; after
+    /// a start all of them from the first on.
+    fn entry(&mut self, document: &DocumentId, entry: &Entry) {
+        let _ = (document, entry);
+    }
+
+    /// The log of a document is put aside and taken anew: nothing holds that was made of its entries.
+    fn reset(&mut self, document: &DocumentId) {
+        let _ = document;
     }
 
     /// What always holds of such an app, beyond what holds of all replicas.
@@ -68,6 +87,7 @@ pub struct ReplicaNode<A> {
     links: Vec<LinkId>,
     /// Questions that the host has not answered, and when it does.
     asked: VecDeque<(Instant, Ticket)>,
+    log: Reader,
 }
 
 type NodeOutput = node::Output<<ReplicaDisk as Disk>::Request, Told>;
@@ -134,7 +154,12 @@ impl<A: App> ReplicaNode<A> {
                     self.links.retain(|open| *open != link);
                     self.outputs.push_back(node::Output::Disconnect { link, retry: ending.code.retry() });
                 }
-                Output::Storage { ticket, request } => self.outputs.push_back(node::Output::Disk((ticket, request))),
+                Output::Storage { ticket, request } => {
+                    if A::READS_THE_LOG {
+                        self.log.asked(ticket, &request);
+                    }
+                    self.outputs.push_back(node::Output::Disk((ticket, request)));
+                }
                 Output::Ask { ticket, .. } => self.asked.push_back((now + self.setup.answer_after, ticket)),
                 Output::Event(event) => self.event(now, event),
             }
@@ -148,6 +173,12 @@ impl<A: App> ReplicaNode<A> {
         if let Event::Connected { link, .. } = &event {
             self.outputs.push_back(node::Output::Established { link: *link });
         }
+        if A::READS_THE_LOG
+            && let Event::Opened { document, .. } | Event::Recovered { document, .. } = &event
+            && let Some((_, tail)) = self.replica.document(document)
+        {
+            self.log.catch_up(&mut self.app, document, tail);
+        }
         let wanted = self.app.told(&event);
         self.outputs.push_back(node::Output::Event(Told::Event(event)));
         self.app_inputs(now, wanted);
@@ -155,9 +186,8 @@ impl<A: App> ReplicaNode<A> {
 
     /// The host lets everyone in, sooner or later.
     fn answer(&mut self, now: Instant) {
-        while self.asked.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, ticket)) = self.asked.pop_front()
-        {
+        while self.asked.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, ticket)) = self.asked.pop_front() else { return };
             let answered = self.replica.handle(now, Input::Answer { ticket, answer: Ok(Access::Write) });
             debug_assert_eq!(answered, Ok(()), "answers are never misuse");
         }
@@ -185,6 +215,9 @@ impl<A: App> Machine for ReplicaNode<A> {
                 self.replica.handle(now, Input::Timer)?;
             }
             node::Input::Disk((ticket, reply)) => {
+                if A::READS_THE_LOG {
+                    self.log.answered(&mut self.app, ticket, reply.is_ok());
+                }
                 self.replica.handle(now, Input::Storage { ticket, reply })?;
             }
             node::Input::Act { action, step, wall } => {
@@ -227,11 +260,12 @@ impl<A: App> Node for ReplicaNode<A> {
         let mut rng = Rng::from_entropy(start.entropy);
         let mut storage = disk.medium.open().map_err(|held| held.to_string())?;
         let identity = storage.open(start.continuity, &mut rng).map_err(|error| error.to_string())?;
+        let log = Reader::new(storage.clone());
         (disk.storage, disk.sync_every) = (Some(storage), setup.sync_every);
         let entropy = std::array::from_fn(|_| rng.next_u64() as u8);
         let replica = Replica::new(setup.config.clone(), identity, entropy);
         let (outputs, links, asked) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let mut node = Self { replica, app: A::start(setup), setup: setup.clone(), outputs, links, asked };
+        let mut node = Self { replica, app: A::start(setup), setup: setup.clone(), outputs, links, asked, log };
         let now = start.now.instant;
         let opens = setup
             .documents

@@ -1,12 +1,13 @@
 //! The app that the simulator brings: it writes ops whose bodies differ, and writes again what a disk has lost.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use antiphon::op::DocumentId;
-use antiphon::replica::{Authority, Event, Input, Options};
-use antiphon::wire::Durability;
+use antiphon::replica::{Admission, Authority, Event, Input, LinkId, Options, Salvage};
+use antiphon::wire::{Access, Durability};
 use bytes::Bytes;
 
 use super::{App, ReplicaNode, Setup, When};
@@ -22,10 +23,15 @@ pub type WriterNode = ReplicaNode<Writer>;
 /// Writes ops whose bodies differ. What the disk has lost it writes again, and nothing else is done unasked.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
-    options: std::collections::BTreeMap<DocumentId, Options>,
+    options: BTreeMap<DocumentId, Options>,
+    /// Those that are connected, the oldest first.
+    links: Vec<LinkId>,
+    /// Documents that are being taken anew from a peer, who may be gone before that is done.
+    resetting: BTreeSet<DocumentId>,
 }
 
-/// What a [`Writer`]'s user does. As text: `append notes 3x20B`, `open notes`, `close notes`.
+/// What a [`Writer`]'s user does. As text: `append notes 3x20B`, `append notes 20B wait`, `open notes`, `close notes`,
+/// `reset notes`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Write {
     /// Appends ops in one go.
@@ -36,11 +42,15 @@ pub enum Write {
         ops: u16,
         /// Bytes of each body; at least [`BODY_BYTES_MIN`], which are what makes it differ from others.
         bytes: u32,
+        /// Whether somebody waits for the acknowledgements.
+        wait: bool,
     },
     /// Opens a document.
     Open(DocumentId),
     /// Closes it.
     Close(DocumentId),
+    /// Gives up what is here of it where it differs from what the peer holds to whom it is connected the longest.
+    Reset(DocumentId),
 }
 
 /// Bytes of the smallest body.
@@ -58,29 +68,45 @@ impl App for Writer {
     type Action = Write;
 
     fn start(setup: &Setup) -> Self {
-        Self { options: setup.documents.clone() }
+        Self { options: setup.documents.clone(), links: Vec::new(), resetting: BTreeSet::new() }
     }
 
     fn act(&mut self, action: Write, at: When) -> Vec<Input> {
-        vec![match action {
-            Write::Append { document, ops, bytes } => {
-                Input::Append { document, bodies: (0..ops).map(|number| body(at.step, number, bytes)).collect() }
+        match action {
+            Write::Append { document, ops, bytes, wait } => {
+                let bodies = (0..ops).map(|number| body(at.step, number, bytes)).collect();
+                let waited = self.links.iter().filter(|_| wait);
+                let waited = waited.map(|link| Input::ImmediateAck { document: document.clone(), link: *link });
+                [Input::Append { document: document.clone(), bodies }].into_iter().chain(waited).collect()
             }
             Write::Open(document) => {
                 let options = self.options.get(&document).cloned().unwrap_or_default();
-                Input::Open { document, options }
+                vec![Input::Open { document, options }]
             }
-            Write::Close(document) => Input::Close { document },
-        }]
+            Write::Close(document) => vec![Input::Close { document }],
+            Write::Reset(document) => {
+                let from = self.links.first();
+                self.resetting.extend(from.map(|_| document.clone()));
+                from.map(|link| Input::Reset { document, link: *link }).into_iter().collect()
+            }
+        }
     }
 
     fn told(&mut self, event: &Event) -> Vec<Input> {
         match event {
-            Event::Recovered { document, lost, .. } if !lost.is_empty() => {
-                vec![Input::Append { document: document.clone(), bodies: lost.clone() }]
+            Event::Connected { link, .. } => {
+                self.links.push(*link);
+                let resetting = self.resetting.iter().cloned();
+                return resetting.map(|document| Input::Reset { document, link: *link }).collect();
             }
-            _ => Vec::new(),
+            Event::Mended { document } => _ = self.resetting.remove(document),
+            Event::Disconnected { link, .. } => self.links.retain(|open| open != link),
+            Event::Recovered { document, lost, .. } if !lost.is_empty() => {
+                return vec![Input::Append { document: document.clone(), bodies: lost.clone() }];
+            }
+            _ => {}
         }
+        Vec::new()
     }
 
     fn laws() -> Vec<Box<dyn Law<WriterNode>>> {
@@ -90,31 +116,29 @@ impl App for Writer {
 
 impl Action for Write {
     fn simpler(&self) -> Vec<Self> {
-        match self {
-            Self::Append { document, ops, bytes } => {
-                let fewer = [1, ops / 2, ops - 1].into_iter().filter(|fewer| fewer < ops && *fewer > 0);
-                let shorter =
-                    [BODY_BYTES_MIN, (bytes / 2).max(BODY_BYTES_MIN)].into_iter().filter(|shorter| shorter < bytes);
-                let document = || document.clone();
-                let fewer = fewer.map(|ops| Self::Append { document: document(), ops, bytes: *bytes });
-                fewer.chain(shorter.map(|bytes| Self::Append { document: document(), ops: *ops, bytes })).collect()
-            }
-            Self::Open(_) | Self::Close(_) => Vec::new(),
-        }
+        let Self::Append { document, ops, bytes, wait } = self else { return Vec::new() };
+        let (ops, bytes, wait) = (*ops, *bytes, *wait);
+        let append = |ops, bytes, wait| Self::Append { document: document.clone(), ops, bytes, wait };
+        let fewer = [1, ops / 2, ops - 1].into_iter().filter(|fewer| *fewer < ops && *fewer > 0);
+        let shorter = [BODY_BYTES_MIN, (bytes / 2).max(BODY_BYTES_MIN)].into_iter().filter(|shorter| *shorter < bytes);
+        let mut simpler: Vec<_> = fewer.map(|ops| append(ops, bytes, wait)).collect();
+        simpler.extend(shorter.map(|bytes| append(ops, bytes, wait)));
+        simpler.extend(wait.then(|| append(ops, bytes, false)));
+        simpler
     }
 }
 
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Append { document, ops: 1, bytes } => {
-                write!(f, "append {document} {}", bytes_text(u64::from(*bytes)))
-            }
-            Self::Append { document, ops, bytes } => {
-                write!(f, "append {document} {ops}x{}", bytes_text(u64::from(*bytes)))
+            Self::Append { document, ops, bytes, wait } => {
+                let ops = if *ops == 1 { String::new() } else { format!("{ops}x") };
+                let wait = if *wait { " wait" } else { "" };
+                write!(f, "append {document} {ops}{}{wait}", bytes_text(u64::from(*bytes)))
             }
             Self::Open(document) => write!(f, "open {document}"),
             Self::Close(document) => write!(f, "close {document}"),
+            Self::Reset(document) => write!(f, "reset {document}"),
         }
     }
 }
@@ -125,7 +149,10 @@ pub struct BadWrite;
 
 impl fmt::Display for BadWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an action such as `append notes 20B`, `append notes 3x20B`, `open notes` or `close notes`")
+        f.write_str(
+            "an action such as `append notes 20B`, `append notes 3x20B wait`, `open notes`, `close notes` or \
+                     `reset notes`",
+        )
     }
 }
 
@@ -138,16 +165,20 @@ impl FromStr for Write {
         let words: Vec<_> = text.split_whitespace().collect();
         let document = words.get(1).and_then(|name| name.parse().ok()).ok_or(BadWrite)?;
         match words[..] {
-            ["append", _, what] => {
-                let (ops, bytes) = what.split_once('x').unwrap_or(("1", what));
-                let bytes = parse_bytes(bytes).and_then(|bytes| u32::try_from(bytes).ok()).ok_or(BadWrite)?;
-                Ok(Self::Append { document, ops: ops.parse().map_err(|_| BadWrite)?, bytes })
-            }
+            ["append", _, what] => append(document, what, false),
+            ["append", _, what, "wait"] => append(document, what, true),
             ["open", _] => Ok(Self::Open(document)),
             ["close", _] => Ok(Self::Close(document)),
+            ["reset", _] => Ok(Self::Reset(document)),
             _ => Err(BadWrite),
         }
     }
+}
+
+fn append(document: DocumentId, what: &str, wait: bool) -> Result<Write, BadWrite> {
+    let (ops, bytes) = what.split_once('x').unwrap_or(("1", what));
+    let bytes = parse_bytes(bytes).and_then(|bytes| u32::try_from(bytes).ok()).ok_or(BadWrite)?;
+    Ok(Write::Append { document, ops: ops.parse().map_err(|_| BadWrite)?, bytes, wait })
 }
 
 // -------------------------------------------------------------------------------------------- drawing
@@ -160,9 +191,12 @@ pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
         (true, 0) => Authority::Us,
         (true, _) => Authority::Upstream,
     };
+    // A reader passes nothing on, so it is one to whom nobody is joined but one.
+    let access = if place.leaf && place.readers && source.one_in(4) { Access::Read } else { Access::Write };
+    let salvage = if source.one_in(6) { Salvage::HandOver } else { Salvage::Append };
     for document in 0..place.documents {
         let document = format!("doc{document}").parse().expect("the name is valid");
-        setup.documents.insert(document, Options { authority, ..Options::default() });
+        setup.documents.insert(document, Options { authority, access, salvage, ..Options::default() });
     }
     setup.sync_every = [0, 0, 1, 3][source.below(4) as usize];
     setup.config.session.durability = match source.below(8) {
@@ -194,9 +228,11 @@ pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
         config.idle_max = source.millis(20, 500);
     }
     if source.one_in(8) {
-        config.peers = antiphon::replica::Admission::Ask;
-        config.documents = antiphon::replica::Admission::Ask;
+        config.peers = Admission::Ask;
+        config.documents = Admission::Ask;
         setup.answer_after = source.millis(0, 200);
+    } else if source.one_in(8) {
+        config.documents = Admission::Closed;
     }
     setup
 }
@@ -216,19 +252,27 @@ impl Workload for WriterNode {
             1..=3 => 300 + source.below(2_000),
             _ => 6 + source.below(40),
         };
-        (Write::Append { document, ops: ops as u16, bytes: bytes as u32 }, ops as u32)
+        let wait = source.one_in(6);
+        (Write::Append { document, ops: ops as u16, bytes: bytes as u32, wait }, ops as u32)
     }
 
     fn bytes(action: &Write) -> u64 {
         match action {
             Write::Append { ops, bytes, .. } => u64::from(*ops) * u64::from(*bytes),
-            Write::Open(_) | Write::Close(_) => 0,
+            Write::Open(_) | Write::Close(_) | Write::Reset(_) => 0,
         }
     }
 
-    fn draw_more(source: &mut dyn Source, setup: &Setup, until: Duration) -> Vec<(Duration, Write)> {
-        let Some(document) = setup.documents.keys().next().filter(|_| source.one_in(12)) else { return Vec::new() };
+    fn draw_more(source: &mut dyn Source, place: &Place, setup: &Setup, until: Duration) -> Vec<(Duration, Write)> {
+        let Some(document) = setup.documents.keys().next() else { return Vec::new() };
         let until = until.as_millis() as u64;
+        // From one that only reads, nothing comes back.
+        if !place.readers && source.one_in(45) {
+            return vec![(Duration::from_millis(source.below(until)), Write::Reset(document.clone()))];
+        }
+        if !source.one_in(12) {
+            return Vec::new();
+        }
         let close = source.below(until);
         let open = close + source.below(until - close);
         let [close, open] = [close, open].map(Duration::from_millis);

@@ -22,6 +22,8 @@ pub enum Happening<N: Node> {
         how: Down,
         /// How many writes are lost.
         lost: usize,
+        /// Whether its disk had been asked for something and not answered.
+        unfinished: bool,
     },
     /// Another disk was put into a node that is down: a backup, or a copy of another node's.
     Replaced {

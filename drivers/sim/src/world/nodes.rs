@@ -162,16 +162,17 @@ impl<N: Node> World<N> {
         let unsynced = slot.disk.unsynced();
         let lost = slot.disk.crash(how);
         slot.doubtful |= lost > 0 || unsynced > 0 && how != Crash::Kill;
+        let unfinished = !slot.requests.is_empty();
         drop(up); // only now: what it did to the disk when it is dropped must find it gone
         self.forget_process(node);
         self.drop_ends_of(node, noticed);
         let how = if how == Crash::Kill { Down::Killed } else { Down::PowerLost };
-        self.went_down(node, how, lost);
+        self.went_down(node, how, lost, unfinished);
     }
 
-    fn went_down(&mut self, node: NodeId, how: Down, lost: usize) {
+    fn went_down(&mut self, node: NodeId, how: Down, lost: usize, unfinished: bool) {
         self.trace.note([self.now.as_micros(), 2 << 32 | u64::from(node.0)]);
-        self.happened(Happening::Down { node, how, lost });
+        self.happened(Happening::Down { node, how, lost, unfinished });
     }
 
     fn forget_process(&mut self, node: NodeId) {
@@ -206,7 +207,7 @@ impl<N: Node> World<N> {
         slot.disk.close();
         self.forget_process(node);
         self.drop_ends_of(node, true);
-        self.went_down(node, Down::Stopped, 0);
+        self.went_down(node, Down::Stopped, 0, false);
     }
 
     /// Whether a node was ever started.

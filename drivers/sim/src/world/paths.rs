@@ -171,6 +171,14 @@ impl<N: Node> World<N> {
         path.wires.iter().rev().find_map(|wire| self.wires[*wire as usize].as_ref()?.ends[side])
     }
 
+    /// How many links a node has on a path: more than one while it does not know that the earlier ones are gone.
+    pub fn links_on(&self, path: PathId, node: NodeId) -> usize {
+        let path = &self.paths[path.index()];
+        let Some(side) = path.ends.iter().position(|end| *end == node) else { return 0 };
+        let wires = path.wires.iter().filter_map(|wire| self.wires[*wire as usize].as_ref());
+        wires.filter(|wire| wire.ends[side].is_some()).count()
+    }
+
     /// The path of a link that is or was connected, and the node at its other end.
     pub fn peer_of(&self, link: LinkId) -> Option<(PathId, NodeId)> {
         let LinkEnd { path, side, .. } = *self.links.get(usize::try_from(link.0).ok()?)?;

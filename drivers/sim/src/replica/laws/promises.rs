@@ -103,14 +103,18 @@ impl<A: App> Law<ReplicaNode<A>> for Acknowledged {
     }
 }
 
-/// Which lives of two logs: the holder's, and the peer's.
-type Epochs = (u32, u32);
-
 /// A cursor never leads: what it says is held of a peer's log is on the disk with it.
 #[derive(Default)]
 pub struct Cursors {
     /// Up to where a peer's log was found to be held: by node, document and timeline, while both logs go on.
-    checked: BTreeMap<(NodeId, DocumentNumber, Timeline), (Epochs, u64)>,
+    checked: BTreeMap<(NodeId, DocumentNumber, Timeline), Checked>,
+}
+
+#[derive(Default)]
+struct Checked {
+    /// Which logs they were.
+    epochs: (u32, u32),
+    to: u64,
 }
 
 impl Cursors {
@@ -128,17 +132,17 @@ impl Cursors {
         let mut lacking = None;
         for (theirs, end) in theirs {
             let epochs = (mine.epoch, theirs.epoch);
-            let (checked_in, checked) = self.checked.entry((node, document, timeline)).or_default();
-            if *checked_in != epochs {
-                (*checked_in, *checked) = (epochs, 0);
+            let checked = self.checked.entry((node, document, timeline)).or_default();
+            if checked.epochs != epochs {
+                *checked = Checked { epochs, to: 0 };
             }
             // What a peer has lost since, nobody can look at.
             let to = position.min(end);
-            let mut items = theirs.items[(*checked).min(to) as usize..to as usize].iter();
+            let mut items = theirs.items[checked.to.min(to) as usize..to as usize].iter();
             let lacks = |item: &&Item| mine.held(item.author) < item.seq && !forked.contains(&item.author);
             lacking = items.find(lacks).map(|item| item.seq);
             if lacking.is_none() {
-                *checked = (*checked).max(to);
+                checked.to = checked.to.max(to);
                 return Ok(());
             }
         }

@@ -6,7 +6,7 @@ use antiphon::op::DocumentId;
 use antiphon::replica::{Admission, Event, Input, LinkId};
 use antiphon::wire::Access;
 
-use super::Logs;
+use super::{Copy, Logs};
 use crate::replica::{App, ReplicaNode, Told};
 use crate::world::{Happening, NodeId, PathId, World};
 
@@ -89,12 +89,26 @@ impl Standing {
                 self.open(end, document).is_some() || admits && !self.closed.contains(&(end, document.clone()))
             });
             let readers = ends.into_iter().any(|end| self.open(end, document) == Some(Access::Read));
-            let Some(number) = logs.document(document).filter(|_| shared && !readers) else { continue };
+            let Some(number) = logs.document(document).filter(|_| shared) else { continue };
             let copies = ends.map(|end| logs.copy(end, number));
             let digests = copies.map(|copy| copy.map_or(0, |copy| copy.digest));
             if [first, second].into_iter().all(|link| self.fork_told(link, document)) {
                 if !logs.agree_but_for_forks(number, copies) {
                     return Err(format!("{} and {} hold other ops of {document}, forks left out", ends[0], ends[1]));
+                }
+                continue;
+            }
+            if ends.into_iter().all(|end| self.open(end, document) == Some(Access::Read)) {
+                continue; // neither says anything
+            }
+            if readers {
+                // Who only reads may hold more than the other, and they don't tell each other that they are in step.
+                let lacking = ends.into_iter().zip(copies).find(|(end, copy)| {
+                    let other = copies[usize::from(*end == ends[0])];
+                    self.open(*end, document) == Some(Access::Read) && !holds_all(*copy, other)
+                });
+                if let Some((reader, _)) = lacking {
+                    return Err(format!("{reader} reads {document}, and lacks what its peer holds"));
                 }
                 continue;
             }
@@ -109,4 +123,11 @@ impl Standing {
         }
         Ok(())
     }
+}
+
+/// Whether a copy holds everything that another does.
+fn holds_all(copy: Option<&Copy>, other: Option<&Copy>) -> bool {
+    let authors = other.map_or(0, |other| other.positions.len());
+    let held = |copy: Option<&Copy>, author| copy.map_or(0, |copy| copy.held(author));
+    (0..authors).all(|author| held(copy, author) >= held(other, author))
 }

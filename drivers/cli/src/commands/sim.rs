@@ -1,0 +1,284 @@
+//! `antiphon sim`: replicas in a simulated world, a plan a seed, and the laws that must hold.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+
+use antiphon::rng::Ratio;
+use antiphon_sim::campaign::{Summary, campaign};
+use antiphon_sim::laws::Violation;
+use antiphon_sim::plan::{PlanOf, Profile, Topology, shrink};
+use antiphon_sim::replica::WriterNode;
+use antiphon_sim::run::{quiet_panics, run};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::output::{Align, Output, Table};
+
+/// How many failures are told with their plans.
+const PLANS_MAX: usize = 3;
+/// How many plans are run to make one smaller.
+const SHRINK_RUNS_MAX: usize = 10_000;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Runs the plan of one seed
+    #[arg(long, value_name = "NUMBER", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Runs the plans of the seeds from A to before B [default: 0..1000]
+    #[arg(long, value_name = "A..B")]
+    seeds: Option<Seeds>,
+    /// Replicas in each plan
+    #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().replicas, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    replicas: u32,
+    /// Documents that each replica has open
+    #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().documents, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    documents: u32,
+    /// Ops that are written in each plan
+    #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().ops)]
+    ops: u32,
+    /// Who is joined with whom: pair, star, chain, ring, mesh or tree
+    #[arg(long, value_name = "TOPOLOGY", default_value_t = Profile::default().topology)]
+    topology: Topology,
+    /// How many frames are lost
+    #[arg(long, value_name = "N/M", default_value_t = Profile::default().loss)]
+    loss: Ratio,
+    /// How many frames arrive twice
+    #[arg(long, value_name = "N/M", default_value_t = Profile::default().duplicate)]
+    duplicate: Ratio,
+    /// How many frames are overtaken by others
+    #[arg(long, value_name = "N/M", default_value_t = Profile::default().reorder)]
+    reorder: Ratio,
+    /// How many frames are damaged
+    #[arg(long, value_name = "N/M", default_value_t = Profile::default().corrupt)]
+    corrupt: Ratio,
+    /// How often paths are cut in each plan
+    #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().partitions)]
+    partitions: u32,
+    /// How often replicas go down in each plan
+    #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().crashes)]
+    crashes: u32,
+    /// Threads; they change nothing but the time [default: as many as there are processors]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Runs the plan in this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "replicas", "documents", "ops", "topology",
+        "loss", "duplicate", "reorder", "corrupt", "partitions", "crashes"])]
+    plan: Option<PathBuf>,
+    /// Makes plans that break a law as small as it can
+    #[arg(long)]
+    shrink: bool,
+}
+
+/// The seeds from one to before another.
+#[derive(Clone, Debug)]
+struct Seeds(Range<u64>);
+
+impl FromStr for Seeds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "two whole numbers, the lower first, such as 0..1000";
+        let (from, to) = text.split_once("..").ok_or(EXPECTED)?;
+        let (from, to) = (from.parse().map_err(|_| EXPECTED)?, to.parse().map_err(|_| EXPECTED)?);
+        if from < to { Ok(Self(from..to)) } else { Err(EXPECTED) }
+    }
+}
+
+/// The result.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    seeds: u64,
+    failed: Vec<Failed>,
+    converged: u64,
+    events: u64,
+    ops: u64,
+    frames_sent: u64,
+    frames_dropped: u64,
+    frames_duplicated: u64,
+    frames_reordered: u64,
+    frames_corrupted: u64,
+    crashes: u64,
+    trace_hash: String,
+    seeds_per_second: f64,
+}
+
+/// A plan that broke a law.
+#[derive(Debug, Serialize)]
+struct Failed {
+    seed: Option<u64>,
+    law: &'static str,
+    what: String,
+    /// As text; not of all, where there are many.
+    plan: Option<String>,
+    command: String,
+}
+
+pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
+    quiet_panics();
+    let begun = Instant::now();
+    let (summary, failed) = match &arguments.plan {
+        Some(file) => run_file(file, arguments.shrink)?,
+        None => run_seeds(arguments, output.is_json()),
+    };
+    let seconds = begun.elapsed().as_secs_f64().max(1e-6);
+    let failures = failed.len();
+    let command = failed.first().map(|failed| failed.command.clone());
+    let outcome = Outcome {
+        seeds: summary.seeds,
+        converged: summary.seeds - failures as u64,
+        failed,
+        events: summary.events,
+        ops: summary.ops,
+        frames_sent: summary.frames.sent,
+        frames_dropped: summary.frames.lost,
+        frames_duplicated: summary.frames.duplicated,
+        frames_reordered: summary.frames.reordered,
+        frames_corrupted: summary.frames.corrupted,
+        crashes: summary.crashes,
+        trace_hash: format!("{:016x}", summary.trace_hash),
+        seeds_per_second: (summary.seeds as f64 / seconds * 10.0).round() / 10.0,
+    };
+    if output.is_json() {
+        output.object(&outcome)?
+    } else {
+        outcome.tell(output)?
+    }
+    match command {
+        None => Ok(()),
+        Some(command) => {
+            let error = format!("{failures} of {} plans broke a law", outcome.seeds);
+            Err(Failure::new("law_broken", error, format!("see it again with: {command}")))
+        }
+    }
+}
+
+// -------------------------------------------------------------------------------------------- one plan
+
+fn run_file(file: &Path, shrinks: bool) -> Result<(Summary, Vec<Failed>), Failure> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::new("plan", format!("the plan {shown} can't be read: {error}"), "give --plan a file that can be read")
+    })?;
+    let plan: PlanOf<WriterNode> = text.parse().map_err(|error| {
+        Failure::usage(format!("{shown} is no plan: {error}"), "see what `antiphon sim --seed 0` runs")
+    })?;
+    let mut summary = Summary::default();
+    summary.add(0, run::<WriterNode>(&plan));
+    let command = format!("antiphon sim --plan {shown}");
+    let failed = summary.failed.iter().map(|(_, violation)| failure(None, violation, &plan, shrinks, command.clone()));
+    let failed = failed.collect();
+    Ok((summary, failed))
+}
+
+/// What is told of a plan that broke a law.
+fn failure(
+    seed: Option<u64>,
+    violation: &Violation,
+    plan: &PlanOf<WriterNode>,
+    shrinks: bool,
+    command: String,
+) -> Failed {
+    let smaller = if shrinks { shrink::<WriterNode>(plan, SHRINK_RUNS_MAX) } else { None };
+    let (violation, plan) = match &smaller {
+        Some(smaller) => (&smaller.violation, &smaller.plan),
+        None => (violation, plan),
+    };
+    Failed { seed, law: violation.law, what: violation.what.clone(), plan: Some(plan.to_string()), command }
+}
+
+// -------------------------------------------------------------------------------------------- seeds
+
+fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
+    let profile = Profile {
+        replicas: arguments.replicas,
+        documents: arguments.documents,
+        ops: arguments.ops,
+        topology: arguments.topology,
+        loss: arguments.loss,
+        duplicate: arguments.duplicate,
+        reorder: arguments.reorder,
+        corrupt: arguments.corrupt,
+        partitions: arguments.partitions,
+        crashes: arguments.crashes,
+    };
+    let seeds = match (arguments.seed, &arguments.seeds) {
+        (Some(seed), _) => seed..seed.saturating_add(1),
+        (None, Some(Seeds(seeds))) => seeds.clone(),
+        (None, None) => 0..1000,
+    };
+    let jobs = arguments.jobs.map(usize::from);
+    let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let bar = progress(seeds.end - seeds.start, is_json);
+    let summary = campaign::<WriterNode>(&profile, seeds, jobs, |seeds| bar.inc(seeds));
+    bar.finish_and_clear();
+    let flags = flags(&profile);
+    let failed = summary.failed.iter().enumerate().map(|(index, (seed, violation))| {
+        let command = format!("antiphon sim --seed {seed}{flags}");
+        match index < PLANS_MAX {
+            true => failure(Some(*seed), violation, &profile.plan::<WriterNode>(*seed), arguments.shrink, command),
+            false => {
+                Failed { seed: Some(*seed), law: violation.law, what: violation.what.clone(), plan: None, command }
+            }
+        }
+    });
+    let failed = failed.collect();
+    (summary, failed)
+}
+
+/// What must be said to get the plans of a profile, beside the seed.
+fn flags(profile: &Profile) -> String {
+    let usual = Profile::default();
+    let mut flags = String::new();
+    macro_rules! flag {
+        ($($field:ident)*) => {$(
+            if profile.$field != usual.$field {
+                let _ = write!(flags, " --{} {}", stringify!($field), profile.$field);
+            }
+        )*};
+    }
+    flag!(replicas documents ops topology loss duplicate reorder corrupt partitions crashes);
+    flags
+}
+
+fn progress(seeds: u64, is_json: bool) -> ProgressBar {
+    let target = if is_json || seeds == 1 { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(seeds), target);
+    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} seeds, {per_sec}, {eta} to go");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+// -------------------------------------------------------------------------------------------- telling
+
+impl Outcome {
+    fn tell(&self, output: &mut Output) -> Result<(), Failure> {
+        for Failed { seed, law, what, plan, command } in &self.failed {
+            let whose = seed.map_or_else(|| String::from("the plan"), |seed| format!("seed {seed}"));
+            output.line(format!("{whose} broke the law {law:?}: {what}"))?;
+            output.line(format!("see it again with: {command}"))?;
+            if let Some(plan) = plan {
+                output.line("")?;
+                output.line(plan)?;
+            }
+        }
+        let mut table = Table::new([("", Align::Left), ("", Align::Right)]);
+        table.row([&"plans run", &self.seeds]);
+        table.row([&"in step at the end", &self.converged]);
+        table.row([&"broke a law", &self.failed.len()]);
+        table.row([&"ops written", &self.ops]);
+        table.row([&"events", &self.events]);
+        table.row([&"frames sent", &self.frames_sent]);
+        table.row([&"  dropped", &self.frames_dropped]);
+        table.row([&"  duplicated", &self.frames_duplicated]);
+        table.row([&"  reordered", &self.frames_reordered]);
+        table.row([&"  corrupted", &self.frames_corrupted]);
+        table.row([&"crashes", &self.crashes]);
+        table.row([&"trace hash", &self.trace_hash]);
+        table.row([&"seeds a second", &self.seeds_per_second]);
+        output.table(&table)
+    }
+}
