@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::attaching::Attached;
 use super::pipeline::Pipeline;
-use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage};
+use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::log::Log;
 use crate::op::{DocumentId, OP_OVERHEAD, OpId};
@@ -51,8 +51,8 @@ pub(super) struct Document {
 
 #[derive(Clone, Debug, Hash)]
 pub(super) enum State {
-    /// The storage was asked for it.
-    Loading,
+    /// The storage was asked for it, by this question: what it answers to one before may be out of date.
+    Loading(Ticket),
     /// In memory.
     Ready(Box<Log>),
     /// The storage failed; it is asked again at the alarm.
@@ -60,11 +60,11 @@ pub(super) enum State {
 }
 
 impl Document {
-    fn new(number: u32) -> Self {
+    fn new(number: u32, loading: Ticket) -> Self {
         Self {
             number,
             links: SmallMap::new(),
-            state: State::Loading,
+            state: State::Loading(loading),
             wanted: None,
             pipeline: Pipeline::default(),
             waiting: Vec::new(),
@@ -81,14 +81,14 @@ impl Document {
     pub(super) fn log(&self) -> Option<&Log> {
         match &self.state {
             State::Ready(log) => Some(log),
-            State::Loading | State::Failed => None,
+            State::Loading(_) | State::Failed => None,
         }
     }
 
     pub(super) fn log_mut(&mut self) -> Option<&mut Log> {
         match &mut self.state {
             State::Ready(log) => Some(log),
-            State::Loading | State::Failed => None,
+            State::Loading(_) | State::Failed => None,
         }
     }
 
@@ -113,11 +113,11 @@ impl Document {
         self.alarm.is_none_or(|alarm| alarm > at)
     }
 
-    /// The log was put aside as a whole.
+    /// The log was put aside as a whole, and is to be loaded again.
     pub(super) fn started_anew(&mut self) {
-        self.state = State::Loading;
         self.pipeline = Pipeline::default(); // the heads and cursors in it are those of the old log
         self.known_tail = 0;
+        self.mending.started_anew();
     }
 
     pub(super) fn memory_cost(&self) -> u64 {
@@ -182,10 +182,13 @@ impl Replica {
     /// Holds the document from now on; loads it if it is not in memory.
     pub(super) fn take_up(&mut self, document: &DocumentId) {
         if !self.documents.contains_key(document) {
-            let number = self.number(document);
-            self.documents.insert(document.clone(), Box::new(Document::new(number)));
-            self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
+            let (number, loading) = (self.number(document), self.ask_for_log(document));
+            self.documents.insert(document.clone(), Box::new(Document::new(number, loading)));
         }
+    }
+
+    fn ask_for_log(&mut self, document: &DocumentId) -> Ticket {
+        self.request(Asked::Load(document.clone()), Request::Open(document.clone()))
     }
 
     fn number(&mut self, document: &DocumentId) -> u32 {
@@ -204,12 +207,16 @@ impl Replica {
     /// Asks the storage for the document again.
     pub(super) fn reload(&mut self, document: &DocumentId) {
         self.renumber(document);
-        let Some(state) = self.documents.get_mut(document) else { return };
-        if let Some(log) = state.log() {
-            state.known_tail = state.known_tail.max(log.tail());
+        let loading = self.ask_for_log(document);
+        if let Some(state) = self.documents.get_mut(document) {
+            state.state = State::Loading(loading);
         }
-        state.state = State::Loading;
-        self.request(Asked::Load(document.clone()), Request::Open(document.clone()));
+    }
+
+    /// Whether the storage is being asked for the document by this question.
+    pub(super) fn is_loading(&self, document: &DocumentId, ticket: Ticket) -> bool {
+        let state = self.documents.get(document).map(|state| &state.state);
+        matches!(state, Some(State::Loading(loading)) if *loading == ticket)
     }
 
     pub(super) fn loaded(&mut self, document: &DocumentId, stored: StoredDocument) {

@@ -197,6 +197,7 @@ impl Replica {
                 let wait = self.identity_retry.fail(&mut self.rng);
                 self.alarms.insert((self.now + wait, Alarm::Identity));
             }
+            (Asked::Load(document), _) if !self.is_loading(&document, ticket) => {}
             (Asked::Load(document), Ok(Reply::Document(stored))) => self.loaded(&document, stored),
             (Asked::Cursor(document, link), Ok(Reply::Cursor(cursor))) => self.attach_with(&document, link, cursor),
             (Asked::Read(reading, openings), Ok(Reply::Entries(entries))) => {

@@ -59,6 +59,11 @@ impl Mending {
         };
     }
 
+    /// The reset is written.
+    pub(super) fn started_anew(&mut self) {
+        self.stage = Stage::Refetching;
+    }
+
     /// Whether appends may go into the log now.
     pub(super) fn takes_appends(&self) -> bool {
         !matches!(self.stage, Stage::Wanted | Stage::Resetting { .. })
