@@ -133,6 +133,27 @@ fn an_old_hello_that_comes_first_gives_way_to_the_real_one() {
     assert_eq!(hosts[0].events.iter().filter(released).count(), 1, "what was closed can be opened again");
 }
 
+#[test]
+fn hellos_that_take_turns_end_in_a_new_session_and_not_in_confusion() {
+    let old = earlier_session();
+    let hello = old.iter().find(|frame| frame[0] == HELLO).expect("sessions begin with Hello");
+    let (mut pair, mut hosts) = (pair_anew(), hosts());
+    let real: Vec<_> = pair.frames_to(0).drain(..).collect();
+    let opening = hosts[0].opening();
+    pair.handle(NOW, 0, opening).unwrap();
+    // What end 1 is told arrives; of what it says only Hello.
+    for frame in [&real[0], hello, &real[0]] {
+        pair.handle(NOW, 0, Input::Received(frame.clone())).unwrap();
+        loop {
+            answer(&mut pair, &mut hosts, NOW);
+            pair.frames_to(0).clear();
+            let Some(told) = pair.frames_to(1).pop_front() else { break };
+            pair.handle(NOW, 1, Input::Received(told)).unwrap();
+        }
+    }
+    assert_eq!(ending(pair.end(0)), Some((Code::RESTARTED, By::Peer)), "what it was told, it can't be told again");
+}
+
 /// A datagram pair in which end 1 is live and has told of its document; its Welcome was lost, so that end 0 is not.
 fn half_live(hosts: &mut [Host; 2]) -> Pair<Session> {
     let mut pair = pair_anew();

@@ -47,6 +47,9 @@ pub(super) struct Peer {
     pub(super) limits: Limits,
 }
 
+/// How many Hellos may be answered and give way to others. All but one of them are of sessions that are over.
+const LEFT_MAX: usize = 8;
+
 impl Peer {
     /// What its acknowledgements promise, once its Welcome is here.
     pub(super) fn durability(&self) -> Option<Durability> {
@@ -216,11 +219,16 @@ impl Session {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
                 return self.link.send_hello(&self.hello);
             }
-            if self.has_accepted() && peer.hello.replica != hello.replica {
-                // What the host lets one replica do, it does not let another.
+            let another = self.has_accepted() && peer.hello.replica != hello.replica;
+            if another || self.left.contains(&nonce) || self.left.len() >= LEFT_MAX {
+                // What the host lets one replica do, it does not let another. And one that was answered before may have
+                // heard what it was told: that can't be numbered anew.
                 return self.restarted();
             }
-            // Whichever Hello is the real one will be repeated, and wins. What the other was told, nobody has heard.
+            // Whichever Hello is the real one will be repeated, and wins.
+            if self.has_accepted() {
+                self.left.push(peer.hello.nonce);
+            }
             self.start_over();
         }
         self.link.set_tag(Tag::new(self.local.nonce, nonce));

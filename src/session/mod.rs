@@ -24,6 +24,7 @@ mod timer;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -54,6 +55,8 @@ pub struct Session {
     peer: Option<Box<Peer>>,
     /// A datagram's Hello with another nonce: a new session of the peer's, or an old one's late frame.
     candidate: Option<(u64, Tag)>,
+    /// The nonces of Hellos that were answered before another took their place.
+    left: Vec<u64>,
     bytes_before_welcome: u64,
     link: Link,
     timers: Timers,
@@ -121,6 +124,7 @@ impl Session {
             hello,
             peer: None,
             candidate: None,
+            left: Vec::new(),
             bytes_before_welcome: 0,
             timers: Timers::new(),
             round_trip: RoundTrip::new(),
