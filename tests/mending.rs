@@ -10,6 +10,7 @@ use antiphon::replica::{Authority, Event, Input, Options};
 use antiphon::storage::Continuity;
 use antiphon::wire::Durability;
 use antiphon_memory::CrashPoint;
+use antiphon_sim::world::Crash;
 use common::restored::*;
 use common::*;
 
@@ -268,6 +269,22 @@ fn a_reset_that_the_app_wants_survives_a_storage_that_fails() {
         assert_eq!(lost, step == 1, "the app is told of its append, whatever the replica is called by now");
         this.ends_with(&if lost { NEW.to_vec() } else { [&NEW[..], &["being written"]].concat() });
     }
+}
+
+#[test]
+fn an_authority_that_comes_back_as_another_replica_is_known_again() {
+    let mut this = Restored::forked(medium(), options(Authority::Nobody), &NEW);
+    this.world.mend(this.path);
+    this.world.run_for(SECOND);
+    this.reset();
+    this.world.crash(this.server, Crash::Kill);
+    let before = identity(this.world.disk(this.server)).replica;
+    assert!(this.world.start(this.server, Continuity::Broken));
+    assert_ne!(this.world.id(this.server), before);
+    assert_eq!(mended(&this.world, this.client), 0, "it was gone too soon");
+    this.world.run_for(30 * SECOND);
+    assert_eq!(mended(&this.world, this.client), 1);
+    this.ends_with(&NEW);
 }
 
 #[test]

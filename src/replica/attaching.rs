@@ -99,13 +99,14 @@ impl Replica {
 
     /// Goes one step on with a document that is to be open on a link.
     pub(super) fn attach_next(&mut self, link: LinkId, document: &DocumentId) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if state.session.is_closing(document) {
+        let Some(to) = self.links.get(&link) else { return };
+        if to.session.is_closing(document) {
             return; // until the peer has heard of it
         }
-        let (Some(peer), upstream) = (state.session.peer(), state.upstream) else { return };
+        let Some(peer) = to.session.peer() else { return };
         let Some(state) = self.documents.get_mut(document) else { return };
-        let admitted = state.mending.admits(peer, upstream, state.options().authority);
+        let authority = state.options().authority;
+        let admitted = state.mending.admits(&to.session, to.upstream, authority);
         let ready = admitted && state.log().is_some();
         let waiting = |attached: &&mut Attached| attached.stage == Stage::Waiting;
         if let Some(attached) = state.links.get_mut(link).filter(waiting).filter(|_| ready) {

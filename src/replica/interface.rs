@@ -98,6 +98,9 @@ pub enum Input {
     },
     /// The app gives up this replica's history of a document where it differs from that of the peer of `link`, and
     /// rebuilds the document from there. (With [`Authority::Upstream`](super::Authority::Upstream) this happens by itself.)
+    /// Until both are in step, the document is open with that peer alone. Should that come back as another replica and not
+    /// be known by its timelines (it was opened more than once in between), then [`Event::Mended`] does not come: reset
+    /// from there again.
     Reset {
         /// Which.
         document: DocumentId,

@@ -15,6 +15,7 @@ use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::Head;
 use crate::op::{DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
+use crate::session::Session;
 use crate::storage::{Request, Transaction};
 use crate::time::Instant;
 use crate::timeline::TimelineRecord;
@@ -26,7 +27,27 @@ pub(super) struct Mending {
     /// What was put aside and is not dealt with, as places in storage.
     aside: Option<Box<(u64, u64)>>,
     /// The authority, where the app chose one.
-    source: Option<Box<ReplicaId>>,
+    source: Option<Box<Source>>,
+}
+
+/// A replica from which a document is taken anew. It may take a new id meanwhile, and is known by its timeline then.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Source {
+    replica: ReplicaId,
+    timeline: Timeline,
+}
+
+impl Source {
+    /// The peer of a session, once its Hello is here.
+    pub(super) fn of(session: &Session) -> Option<Self> {
+        Some(Self { replica: session.peer()?, timeline: session.peer_timeline()? })
+    }
+
+    /// Whether the peer of a session is this replica, in the same open of it or the next.
+    fn is(&self, session: &Session) -> bool {
+        let timelines = [session.peer_timeline(), session.peer_previous()];
+        session.peer() == Some(self.replica) || timelines.contains(&Some(self.timeline))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -90,18 +111,24 @@ impl Mending {
         self.stage == Stage::Whole
     }
 
-    /// Whether the document may be open with this peer: until both are in step, only with the authority.
-    pub(super) fn admits(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
+    /// Whether the document may be open with the peer of a session: until both are in step, only with the authority.
+    pub(super) fn admits(&mut self, session: &Session, upstream: bool, authority: Authority) -> bool {
         match self.stage {
             Stage::Whole | Stage::Salvaging => true,
             Stage::Wanted | Stage::Resetting { .. } => false,
-            Stage::Refetching => self.is_source(peer, upstream, authority),
+            Stage::Refetching => self.is_source(session, upstream, authority),
         }
     }
 
-    fn is_source(&self, peer: ReplicaId, upstream: bool, authority: Authority) -> bool {
-        match (&self.source, authority) {
-            (Some(source), _) => **source == peer,
+    fn is_source(&mut self, session: &Session, upstream: bool, authority: Authority) -> bool {
+        match (&mut self.source, authority) {
+            (Some(source), _) => {
+                let now = Source::of(session).filter(|_| source.is(session));
+                if let Some(now) = now {
+                    **source = now;
+                }
+                now.is_some()
+            }
             (None, Authority::Upstream) => upstream,
             // After a restart nothing tells whom the app chose.
             (None, Authority::Nobody | Authority::Us) => true,
@@ -116,14 +143,14 @@ impl Replica {
         if !self.documents.get(document).is_some_and(|state| state.is_wanted()) {
             return Err(Misuse::NotOpen(document.clone()));
         }
-        let peer = self.links.get(&link).and_then(|state| state.session.peer());
-        let peer = peer.ok_or(Misuse::UnknownLink(link))?;
-        self.reset(document, Some(peer));
+        let source = self.links.get(&link).and_then(|state| Source::of(&state.session));
+        let source = source.ok_or(Misuse::UnknownLink(link))?;
+        self.reset(document, Some(source));
         Ok(())
     }
 
     /// Puts the document's entries aside, to take it anew from its authority.
-    pub(super) fn reset(&mut self, document: &DocumentId, source: Option<ReplicaId>) {
+    pub(super) fn reset(&mut self, document: &DocumentId, source: Option<Source>) {
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.mending.is_resetting() {
             return;
@@ -171,12 +198,10 @@ impl Replica {
 
     /// Both are in step: if that is the authority, what was put aside can be gone through.
     pub(super) fn salvage_from(&mut self, document: &DocumentId, link: LinkId) {
-        let Some(peer) = self.links.get(&link).and_then(|state| Some((state.session.peer()?, state.upstream))) else {
-            return;
-        };
-        let Some(state) = self.documents.get_mut(document) else { return };
+        let (Some(from), Some(state)) = (self.links.get(&link), self.documents.get_mut(document)) else { return };
         let authority = state.options().authority;
-        if state.mending.stage == Stage::Refetching && state.mending.is_source(peer.0, peer.1, authority) {
+        if state.mending.stage == Stage::Refetching && state.mending.is_source(&from.session, from.upstream, authority)
+        {
             state.mending.stage = Stage::Salvaging;
             self.read_aside(document);
             self.attach_waiting(document);

@@ -172,6 +172,11 @@ impl Session {
         self.peer.as_ref().map(|peer| peer.hello.timeline)
     }
 
+    /// The timeline of the peer's open before, as it says.
+    pub(crate) fn peer_previous(&self) -> Option<Timeline> {
+        self.peer.as_ref().and_then(|peer| peer.hello.previous)
+    }
+
     /// What the peer's acknowledgements promise, once its Welcome is here.
     pub fn peer_durability(&self) -> Option<Durability> {
         self.peer.as_ref().and_then(|peer| peer.durability())
