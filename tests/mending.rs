@@ -6,12 +6,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use antiphon::replica::{Authority, Event, Input, Options};
-use antiphon::storage::Continuity;
+use antiphon::replica::{Authority, Config, Event, Input, LinkId, Options};
+use antiphon::session::Transport;
+use antiphon::storage::{Continuity, Storage};
 use antiphon::wire::Durability;
 use antiphon_memory::CrashPoint;
 use antiphon_sim::world::Crash;
 use common::restored::*;
+use common::rig::*;
 use common::*;
 
 /// A client that is mended, with what it may go through meanwhile.
@@ -269,6 +271,29 @@ fn a_reset_that_the_app_wants_survives_a_storage_that_fails() {
         assert_eq!(lost, step == 1, "the app is told of its append, whatever the replica is called by now");
         this.ends_with(&if lost { NEW.to_vec() } else { [&NEW[..], &["being written"]].concat() });
     }
+}
+
+#[test]
+fn no_log_is_put_aside_before_the_new_id_is_durable() {
+    let mut rig = Rig::new(12);
+    for end in 0..2 {
+        rig.add(Config::default());
+        rig.open(end, &doc());
+    }
+    let wire = rig.join(0, 1, Transport::Reliable);
+    rig.append(0, &doc(), numbered(0..3, 20));
+    rig.run_for(SECOND);
+    let before = rig.identity(0).replica;
+    rig.ends[0].disk.fail_next(1);
+    rig.input(0, Input::Reset { document: doc(), link: LinkId(wire as u64) });
+    let mut look = |rig: &mut Rig| {
+        let disk = rig.ends[0].disk.backup();
+        let stored = disk.open().expect("a copy has no holder").document(&doc()).expect("the disk works");
+        assert!(stored.aside.is_none() || rig.identity(0).replica != before);
+    };
+    let mended = |rig: &Rig| rig.ends[0].events.iter().any(|event| matches!(event, Event::Mended { .. }));
+    assert!(rig.run_until(10 * SECOND, &mut look, mended));
+    assert_eq!((rig.tail(0, &doc()), rig.tail(1, &doc())), (3, 3));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! that they began with: nobody else is disturbed.
 
 use super::attaching::Postponed;
-use super::{Asked, Event, LinkId, Opened, Replica};
+use super::{Asked, Event, LinkId, Opened, Replica, Ticket};
 use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::Head;
@@ -34,7 +34,15 @@ impl Replica {
 
     pub(super) fn write_identity(&mut self) {
         let identity = self.identity.clone();
-        self.request(Asked::Identity, Request::Write(Transaction::Identity(identity)));
+        let ticket = self.request(Asked::Identity, Request::Write(Transaction::Identity(identity)));
+        self.identity_write = Some(ticket);
+    }
+
+    pub(super) fn identity_written(&mut self, ticket: Ticket) {
+        self.identity_retry.reset();
+        if self.identity_write.take_if(|latest| *latest == ticket).is_some() {
+            self.reset_waiting();
+        }
     }
 
     // ---------------------------------------------------------------------------------------- what a peer holds of our ops

@@ -46,6 +46,8 @@ use tickets::{Asked, Opened, Reading, Tickets};
 pub struct Replica {
     config: Config,
     identity: Identity,
+    /// The write of the identity that is under way, or that failed and is tried again.
+    identity_write: Option<Ticket>,
     /// When the identity is written again that could not be.
     identity_retry: Backoff,
     opens: Arc<crate::timeline::Opens>,
@@ -92,6 +94,7 @@ impl Replica {
         let (base, cap) = config.retry;
         Self {
             config,
+            identity_write: None,
             identity_retry: Backoff::new(base, cap),
             opens: Arc::new(identity.opens.clone()),
             identity,
@@ -192,7 +195,7 @@ impl Replica {
             self.start_reads();
         }
         match (asked, reply) {
-            (Asked::Identity, Ok(_)) => self.identity_retry.reset(),
+            (Asked::Identity, Ok(_)) => self.identity_written(ticket),
             (Asked::Identity, Err(_)) => {
                 let wait = self.identity_retry.fail(&mut self.rng);
                 self.alarms.insert((self.now + wait, Alarm::Identity));

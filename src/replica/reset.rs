@@ -170,8 +170,19 @@ impl Replica {
         Timeline::new(self.rng.next_u64())
     }
 
-    /// Starts a reset that is wanted, once the document is loaded and no write is under way.
+    /// Goes on with the resets that are wanted: the new id is durable.
+    pub(super) fn reset_waiting(&mut self) {
+        let wanted = self.documents.iter().filter(|(_, state)| state.mending.stage == Stage::Wanted);
+        let wanted: Vec<_> = wanted.map(|(document, _)| document.clone()).collect();
+        wanted.iter().for_each(|document| self.reset_when_quiet(document));
+    }
+
+    /// Starts a reset that is wanted, once the document is loaded, no write is under way, and the new id is durable: under
+    /// the old one, what is appended to the new log could follow another history than what was put aside.
     pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
+        if self.identity_write.is_some() {
+            return;
+        }
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.mending.stage != Stage::Wanted || state.log().is_none() || state.is_writing() {
