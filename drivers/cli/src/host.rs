@@ -211,7 +211,7 @@ pub(crate) fn trouble(link: &Link, document: &DocumentId) -> Option<String> {
     match link.state() {
         LinkState::Connecting { reason, .. } => reason,
         LinkState::Live { .. } => {
-            link.closed(document).map(|(code, reason)| format!("the server has closed it: {reason} ({code})"))
+            link.closed(document).map(|(code, reason)| format!("it is closed for now: {reason} ({code})"))
         }
         LinkState::Ended(_) => None,
     }

@@ -115,8 +115,8 @@ impl Link {
         self.progress.document(document).acknowledged
     }
 
-    /// Why a document that is open here is not open on this link, if it was closed there: for now, or, where the code says
-    /// to try never again, for good.
+    /// Why a document is not open on this link, if one of the two ends has closed it: for now, or, where the code says to
+    /// try never again, for good.
     pub fn closed(&self, document: &DocumentId) -> Option<(Code, String)> {
         self.progress.document(document).closed.map(|(code, reason, _)| (code, reason))
     }
