@@ -120,6 +120,14 @@ impl Hold {
     }
 }
 
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // The lock is the open file's: a process that was just forked has that too, until it becomes another program.
+        // If it can't be given back it goes with the last of them.
+        let _ = self.lock.unlock();
+    }
+}
+
 fn read(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;

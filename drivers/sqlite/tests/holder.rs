@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use antiphon_sqlite::{Error, LOCK_NAME};
@@ -41,6 +43,25 @@ fn a_second_process_is_told_the_pid_until_the_first_is_killed() {
     let Error::InUse { pid, .. } = refusal(directory.path()) else { panic!("opened twice") };
     assert_eq!(pid, Some(std::process::id()), "the id of the holder before");
     drop(storage);
+}
+
+/// What is forked to start another program has all open files for a moment, and with them the lock.
+#[test]
+fn closing_gives_the_directory_free_while_other_programs_are_started() {
+    let directory = TempDir::new().unwrap();
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !enough.load(Ordering::SeqCst) {
+                    assert!(child_command("holds_until_it_is_killed", directory.path()).arg("--list").output().is_ok());
+                }
+            });
+        }
+        let opened = panic::catch_unwind(|| (0..100).for_each(|_| drop(open(directory.path()))));
+        enough.store(true, Ordering::SeqCst);
+        opened.unwrap();
+    });
 }
 
 #[test]
