@@ -3,8 +3,9 @@
 mod common;
 
 use antiphon::storage::{Reply, Request, Storage};
-use antiphon_sqlite::{Error, Options, Refusal, SqliteStorage};
+use antiphon_sqlite::{DATABASE_NAME, Error, Options, Refusal, SqliteStorage};
 use common::{Script, open};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 #[test]
@@ -40,6 +41,30 @@ fn a_write_that_finds_no_room_does_not_take_the_others_with_it() {
     drop(storage);
     let mut storage = open(directory.path());
     assert_eq!(scripts.each_mut().map(|script| script.resume(&mut storage)), [1, 0, 1]);
+}
+
+/// SQLite undoes some failures by itself, but not one of a row that is there already.
+#[test]
+fn a_write_that_fails_half_way_leaves_nothing_and_does_not_keep_the_next_from_its_place() {
+    let directory = TempDir::new().unwrap();
+    let mut storage = open(directory.path());
+    let mut scripts = ["first", "second"].map(|name| Script::new(name, 30));
+    storage.write(&scripts[0].write(5)).unwrap();
+    let raw = Connection::open(directory.path().join(DATABASE_NAME)).unwrap();
+    let author = scripts[1].author.0;
+    raw.execute("INSERT INTO run (log, author, seq, chunk) VALUES (2, ?1, 1, 0)", [author]).unwrap();
+    let before = storage.documents().unwrap();
+    let failed = storage.write(&scripts[1].write(3)).unwrap_err();
+    assert!(matches!(failed, Error::Failed { .. }), "{failed}");
+    assert_eq!(storage.documents().unwrap(), before);
+
+    raw.execute("DELETE FROM run WHERE log = 2 AND author = ?1", [author]).unwrap();
+    assert_eq!(scripts.each_mut().map(|script| script.resume(&mut storage)), [5, 0]);
+    let group = scripts.each_mut().map(|script| script.request(3));
+    assert!(storage.execute_all(&group).iter().all(Result::is_ok));
+    drop(storage);
+    let mut storage = open(directory.path());
+    assert_eq!(scripts.each_mut().map(|script| script.resume(&mut storage)), [8, 3]);
 }
 
 /// One transaction of SQLite's is one stretch of its log: ten writes together take less of it than one by one.
