@@ -5,8 +5,8 @@ use std::sync::Arc;
 use antiphon::codes::Code;
 use antiphon::heads::Head;
 use antiphon::op::{Body, Cursor, Entry, Op, OpId, ReplicaId, Timeline};
-use antiphon::replica::{self, Authority, Options};
-use antiphon::session::{self, Transport};
+use antiphon::replica::{Admission, Authority, Config, Options};
+use antiphon::session::{self, FRAME_BYTES_MIN, Transport};
 use antiphon::storage::{Batch, Continuity, Identity, Storage, Transaction};
 use antiphon::timeline::{Opens, TimelineRecord};
 use antiphon::wire::Limits as WireLimits;
@@ -53,40 +53,54 @@ pub fn catalogue() -> Vec<Case> {
         };
     }
     cases! {
-        "sessions" "cut" sessions(Scope { appends: ops(&[1, 1]), cuts: 1, timers: 3, ..RELIABLE });
-        "sessions" "crash" sessions(Scope { appends: ops(&[1, 1]), crashes: 1, timers: 3, ..RELIABLE });
-        "sessions" "crash-cut" sessions(Scope { appends: ops(&[1, 1]), cuts: 1, crashes: 1, timers: 2, ..RELIABLE });
-        "sessions" "hang" sessions(Scope { appends: ops(&[1, 1]), hangs: 1, timers: 2, ..RELIABLE });
-        "sessions" "skip" sessions(Scope { appends: ops(&[3, 1]), skips: 1, timers: 2, ..RELIABLE });
+        // From the first frame on.
+        "sessions" "cut" sessions(Scope { cuts: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "sessions" "crash" sessions(Scope { crashes: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "sessions" "crash-cut" sessions(Scope { cuts: 1, crashes: 1, timers: 2, ..RELIABLE.of(&[1, 1]) });
+        "sessions" "hang" sessions(Scope { hangs: 1, timers: 2, ..RELIABLE.of(&[1, 1]) });
+        "sessions" "skip" sessions(Scope { skips: 1, timers: 2, ..RELIABLE.of(&[3, 1]) });
         "sessions" "credit" tight_sessions(Scope { timers: 6, ..RELIABLE });
+        "sessions" "heads" sessions_without_cursors(Scope { cuts: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
         "sessions" "forked" forked_sessions();
         "sessions" "tail-lost" sessions_with_a_lost_tail();
-        "datagram" "mishap" sessions(Scope { appends: ops(&[1, 1]), mishaps: 1, timers: 3, ..DATAGRAM });
-        "datagram" "mishaps" sessions(Scope { appends: ops(&[2, 0]), mishaps: 2, timers: 2, ..DATAGRAM });
-        "datagram" "crash" sessions(Scope { appends: ops(&[1, 1]), crashes: 1, timers: 2, ..DATAGRAM });
+        "datagram" "mishap" sessions(Scope { mishaps: 1, timers: 3, ..DATAGRAM.of(&[1, 1]) });
+        "datagram" "mishaps" sessions(Scope { mishaps: 2, timers: 2, ..DATAGRAM.of(&[2, 0]) });
+        "datagram" "crash" sessions(Scope { crashes: 1, timers: 2, ..DATAGRAM.of(&[1, 1]) });
+        "datagram" "heads" sessions_without_cursors(Scope { mishaps: 1, timers: 2, ..DATAGRAM.of(&[1, 0]) });
         "datagram" "credit" tight_sessions(Scope { mishaps: 1, timers: 2, ..DATAGRAM });
-        "sessions" "live-cuts" sessions(Scope { appends: ops(&[2, 1]), cuts: 2, timers: 3, ..RELIABLE }).settled();
-        "sessions" "live-crashes" sessions(Scope { appends: ops(&[2, 1]), crashes: 2, timers: 3, ..RELIABLE }).settled();
-        "datagram" "live-mishaps" sessions(Scope { appends: ops(&[2, 1]), mishaps: 2, timers: 3, ..DATAGRAM }).settled();
-        "datagram" "live-crash" sessions(Scope { appends: ops(&[1, 1]), mishaps: 1, crashes: 1, timers: 2, ..DATAGRAM }).settled();
-        "datagram" "live-credit" tight_sessions(Scope { mishaps: 2, timers: 3, ..DATAGRAM }).settled();
-        "pair" "live-power" replicas(2, Scope { appends: ops(&[1, 1]), power_losses: 1, timers: 3, ..RELIABLE }).settled();
-        "pair" "live-datagram" replicas(2, Scope { appends: ops(&[1, 1]), mishaps: 2, timers: 3, ..DATAGRAM }).settled();
-        "chain" "live-cut" replicas(3, Scope { appends: ops(&[1, 0, 1]), cuts: 1, timers: 3, ..RELIABLE }).settled();
-        "chain" "live-crash" replicas(3, Scope { appends: ops(&[1, 0, 1]), crashes: 1, timers: 3, ..RELIABLE }).settled();
-        "pair" "cut" replicas(2, Scope { appends: ops(&[1, 1]), cuts: 1, timers: 3, ..RELIABLE });
-        "pair" "crash" replicas(2, Scope { appends: ops(&[1, 1]), crashes: 1, timers: 3, ..RELIABLE });
-        "pair" "power" replicas(2, Scope { appends: ops(&[1, 1]), power_losses: 1, timers: 3, ..RELIABLE });
-        "pair" "crash-cut" replicas(2, Scope { appends: ops(&[1, 1]), cuts: 1, crashes: 1, timers: 2, ..RELIABLE });
-        "pair" "cuts" replicas(2, Scope { appends: ops(&[2, 1]), cuts: 2, timers: 2, ..RELIABLE });
-        "pair" "failure" replicas(2, Scope { appends: ops(&[1, 1]), failures: 1, timers: 3, ..RELIABLE });
-        "pair" "datagram" replicas(2, Scope { appends: ops(&[1, 1]), mishaps: 1, timers: 2, ..DATAGRAM });
+        "pair" "cut" replicas(Scope { cuts: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "pair" "cuts" replicas(Scope { cuts: 2, timers: 2, ..RELIABLE.of(&[2, 1]) });
+        "pair" "crash" replicas(Scope { crashes: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "pair" "crash-cut" replicas(Scope { cuts: 1, crashes: 1, timers: 2, ..RELIABLE.of(&[1, 1]) });
+        "pair" "power" replicas(Scope { power_losses: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "pair" "failure" replicas(Scope { failures: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
+        "pair" "slow" slow_replicas(Scope { cuts: 1, timers: 2, ..RELIABLE.of(&[1, 1]) });
+        "pair" "slow-failure" slow_replicas(Scope { failures: 1, timers: 2, ..RELIABLE.of(&[1, 1]) });
+        "pair" "datagram" replicas(Scope { mishaps: 1, timers: 2, ..DATAGRAM.of(&[1, 1]) });
+        "pair" "asked" asked(Scope { cuts: 1, timers: 1, ..RELIABLE.of(&[1, 1]) });
         "pair" "restored" restored(Authority::Nobody);
         "pair" "reset" restored(Authority::Upstream);
-        "chain" "cut" replicas(3, Scope { appends: ops(&[1, 0, 1]), cuts: 1, timers: 1, ..RELIABLE });
-        "chain" "crash" replicas(3, Scope { appends: ops(&[1, 0, 1]), crashes: 1, timers: 1, ..RELIABLE });
+        "chain" "cut" replicas(Scope { cuts: 1, timers: 1, ..RELIABLE.of(&[1, 0, 1]) });
+        "chain" "crash" replicas(Scope { crashes: 1, timers: 1, ..RELIABLE.of(&[1, 0, 1]) });
+        "chain" "ring" ring(Scope { cuts: 1, timers: 1, ..RELIABLE.of(&[1, 0, 1]) });
         "chain" "clones" clones(RELIABLE);
         "chain" "clones-datagram" clones(Scope { mishaps: 1, ..DATAGRAM });
+        // With all in step before anything happens.
+        "sessions" "live-cuts" sessions(Scope { cuts: 2, timers: 3, ..RELIABLE.of(&[2, 1]) }).settled();
+        "sessions" "live-crashes" sessions(Scope { crashes: 2, timers: 3, ..RELIABLE.of(&[2, 1]) }).settled();
+        "sessions" "live-parts" sessions_in_parts(Scope { cuts: 1, timers: 3, ..RELIABLE }).settled();
+        "sessions" "live-wait" sessions(Scope { waits: 2, timers: 1, ..RELIABLE.of(&[2, 1]) }).settled();
+        "datagram" "live-mishaps" sessions(Scope { mishaps: 2, timers: 3, ..DATAGRAM.of(&[2, 1]) }).settled();
+        "datagram" "live-crash" sessions(Scope { mishaps: 1, crashes: 1, timers: 2, ..DATAGRAM.of(&[1, 1]) }).settled();
+        "datagram" "live-parts" sessions_in_parts(Scope { mishaps: 2, timers: 3, ..DATAGRAM }).settled();
+        "datagram" "live-credit" tight_sessions(Scope { mishaps: 2, timers: 3, ..DATAGRAM }).settled();
+        "pair" "live-power" replicas(Scope { power_losses: 1, timers: 3, ..RELIABLE.of(&[1, 1]) }).settled();
+        "pair" "live-slow" slow_replicas(Scope { crashes: 1, timers: 3, ..RELIABLE.of(&[2, 1]) }).settled();
+        "pair" "live-wait" replicas(Scope { waits: 2, timers: 1, ..RELIABLE.of(&[2, 1]) }).settled();
+        "pair" "live-datagram" replicas(Scope { mishaps: 2, timers: 3, ..DATAGRAM.of(&[1, 1]) }).settled();
+        "chain" "live-cut" replicas(Scope { cuts: 1, timers: 3, ..RELIABLE.of(&[1, 0, 1]) }).settled();
+        "chain" "live-crash" replicas(Scope { crashes: 1, timers: 3, ..RELIABLE.of(&[1, 0, 1]) }).settled();
+        "chain" "live-ring" ring(Scope { crashes: 1, timers: 2, ..RELIABLE.of(&[1, 0, 1]) }).settled();
     }
 }
 
@@ -101,43 +115,76 @@ fn run<N: Node>(
 const RELIABLE: Scope = Scope::quiet(Transport::Reliable);
 const DATAGRAM: Scope = Scope::quiet(Transport::Datagram { mtu: 1200 });
 
-/// Bodies of two bytes: so many a node.
-fn ops(counts: &[usize]) -> Vec<Vec<Vec<u8>>> {
-    let bodies = |(node, count): (u8, &usize)| (b'1'..).take(*count).map(|number| vec![b'a' + node, number]).collect();
-    (0..).zip(counts).map(bodies).collect()
+impl Scope {
+    /// The same, with so many ops of two bytes that each node appends.
+    fn of(&self, counts: &[usize]) -> Self {
+        let bodies =
+            |(node, count): (u8, &usize)| (b'1'..).take(*count).map(|number| vec![b'a' + node, number]).collect();
+        Self { appends: (0..).zip(counts).map(bodies).collect(), ..self.clone() }
+    }
 }
 
-fn hosts(config: &session::Config, disks: [Disk; 2], scope: Scope) -> Network<Host> {
-    let host = |(number, disk)| {
-        let config = session::Config { transport: scope.transport, ..config.clone() };
-        Host::new(number, config, disk)
-    };
+// -------------------------------------------------------------------------------------------- bare sessions
+
+fn hosts(limits: WireLimits, disks: [Disk; 2], scope: Scope) -> Network<Host> {
+    let config = session::Config { transport: scope.transport, limits, ..session::Config::default() };
+    let host = |(number, disk)| Host::new(number, config.clone(), disk);
     Network::new((0..).zip(disks).map(host).collect(), vec![[0, 1]], scope)
 }
 
 fn sessions(scope: Scope) -> Network<Host> {
-    hosts(&session::Config::default(), Default::default(), scope)
+    hosts(WireLimits::default(), Default::default(), scope)
 }
 
 /// A window that has room for either op of the first end, and not for both.
 fn tight_sessions(scope: Scope) -> Network<Host> {
     let appends = vec![vec![b"a1".to_vec(), vec![b'a'; 60]], vec![b"b1".to_vec()]];
     let limits = WireLimits { window: 100, credit: 1000, ..WireLimits::default() };
-    hosts(&session::Config { limits, ..session::Config::default() }, Default::default(), Scope { appends, ..scope })
+    hosts(limits, Default::default(), Scope { appends, ..scope })
 }
 
-fn participants(nodes: Vec<(Options, Disk)>, scope: Scope) -> Network<Participant> {
+/// An op that fits no frame, and others beside it.
+fn sessions_in_parts(scope: Scope) -> Network<Host> {
+    let appends = vec![vec![vec![b'a'; 1000], b"a2".to_vec()], vec![b"b1".to_vec()]];
+    let limits = WireLimits { frame: FRAME_BYTES_MIN, ..WireLimits::default() };
+    hosts(limits, Default::default(), Scope { appends, ..scope })
+}
+
+// -------------------------------------------------------------------------------------------- replicas
+
+fn participants(config: &Config, nodes: Vec<(Options, Disk)>, scope: Scope) -> Network<Participant> {
     let links = (1..nodes.len()).map(|node| [node - 1, node]).collect();
-    let participant = |(number, (options, disk))| {
-        Participant::new(number, replica::Config::default(), options, scope.transport, disk)
-    };
-    let nodes = nodes.into_iter().enumerate().map(participant).collect();
-    Network::new(nodes, links, scope)
+    let transport = scope.transport;
+    let participant = |(number, (options, disk))| Participant::new(number, config.clone(), options, transport, disk);
+    Network::new(nodes.into_iter().enumerate().map(participant).collect(), links, scope)
 }
 
-fn replicas(count: usize, scope: Scope) -> Network<Participant> {
+/// As many as append, or could, in a chain.
+fn replicas(scope: Scope) -> Network<Participant> {
     let disk = if scope.power_losses > 0 { Disk::unsynced() } else { Disk::new() };
-    participants(vec![(Options::default(), disk); count], scope)
+    participants(&Config::default(), vec![(Options::default(), disk); scope.appends.len()], scope)
+}
+
+fn participant(number: usize, config: Config, scope: &Scope) -> Participant {
+    Participant::new(number, config, Options::default(), scope.transport, Disk::new())
+}
+
+fn slow_replicas(scope: Scope) -> Network<Participant> {
+    let nodes = [0, 1].map(|number| participant(number, Config::default(), &scope).slow());
+    Network::new(nodes.into(), vec![[0, 1]], scope)
+}
+
+/// Each of three replicas is linked with the other two.
+fn ring(scope: Scope) -> Network<Participant> {
+    let nodes = [0, 1, 2].map(|number| participant(number, Config::default(), &scope));
+    Network::new(nodes.into(), vec![[0, 1], [1, 2], [0, 2]], scope)
+}
+
+/// The apps of both are asked which documents a peer may have.
+fn asked(scope: Scope) -> Network<Participant> {
+    let config = || Config { documents: Admission::Ask, ..Config::default() };
+    let nodes = [0, 1].map(|number| participant(number, config(), &scope));
+    Network::new(nodes.into(), vec![[0, 1]], scope)
 }
 
 // -------------------------------------------------------------------------------------------- disks with a past
@@ -182,37 +229,35 @@ fn disk_with(
     Ok(disk)
 }
 
+/// Each holds something that the other lacks, and neither knows what the other has.
+fn sessions_without_cursors(scope: Scope) -> Network<Host> {
+    let both = (STRANGER, "x", STRANGE);
+    let disks =
+        [disk_with(0, &[both, (STRANGER, "y", STRANGE)], &[]), disk_with(1, &[both, (id(1), "own", None)], &[])];
+    hosts(WireLimits::default(), disks.map(past), scope)
+}
+
 /// Both hold another first op of the same author, and believe to hold all that the other has.
 fn forked_sessions() -> Network<Host> {
     let knows = |node: usize| [(id(node), Cursor { timeline: before(node), position: 1 })];
     let disks =
         [disk_with(0, &[(STRANGER, "x", STRANGE)], &knows(1)), disk_with(1, &[(STRANGER, "y", STRANGE)], &knows(0))];
-    let scope = Scope {
-        appends: ops(&[1, 1]),
-        timers: 3,
-        closings: vec![Code::MISMATCH],
-        unfit: true,
-        forks: true,
-        ..RELIABLE
-    };
-    hosts(&session::Config::default(), disks.map(past), scope)
+    let closings = vec![Code::MISMATCH];
+    let scope = Scope { timers: 3, closings, unfit: true, forks: true, ..RELIABLE.of(&[1, 1]) };
+    hosts(WireLimits::default(), disks.map(past), scope)
 }
 
-/// The first end has lost an op of which the second knows, and in the very timeline in which it is.
+/// The first end has lost two ops of which the second knows, and in the very timeline in which it is. Whatever it
+/// authors, it has not as many again.
 fn sessions_with_a_lost_tail() -> Network<Host> {
     let mut drawn = entropy(0, 1);
     let now = Identity::reopen(None, Continuity::Proven, &mut drawn).opens.current();
-    let (first, second) = ((STRANGER, "x", STRANGE), (STRANGER, "y", STRANGE));
-    let knows = [(id(0), Cursor { timeline: now, position: 2 })];
-    let disks = [disk_with(0, &[first], &[]), disk_with(1, &[first, second], &knows)];
-    let scope = Scope {
-        appends: ops(&[1, 1]),
-        timers: 3,
-        closings: vec![Code::TAIL_LOST, Code::MISMATCH],
-        unfit: true,
-        ..RELIABLE
-    };
-    hosts(&session::Config::default(), disks.map(past), scope)
+    let ops_held = ["x", "y", "z"].map(|body| (STRANGER, body, STRANGE));
+    let knows = [(id(0), Cursor { timeline: now, position: 3 })];
+    let disks = [disk_with(0, &ops_held[..1], &[]), disk_with(1, &ops_held, &knows)];
+    let closings = vec![Code::TAIL_LOST, Code::MISMATCH];
+    let scope = Scope { timers: 3, closings, unfit: true, ..RELIABLE.of(&[1, 1]) };
+    hosts(WireLimits::default(), disks.map(past), scope)
 }
 
 /// The two ends of a chain are copies of one replica and do not meet: what each authors forks in the middle.
@@ -224,9 +269,8 @@ fn clones(transport: Scope) -> Network<Participant> {
     };
     let disks = [copy(0), Ok(Disk::new()), Ok(Disk::new()), copy(3)];
     let (closings, renewals) = (vec![Code::MISMATCH, Code::SET_BACK], 2);
-    let appends = ops(&[1, 0, 0, 2]);
-    let scope = Scope { appends, closings, renewals, unfit: true, copies: true, forks: true, ..transport };
-    participants(disks.map(|disk| (Options::default(), past(disk))).into(), scope)
+    let scope = Scope { closings, renewals, unfit: true, copies: true, forks: true, ..transport.of(&[1, 0, 0, 2]) };
+    participants(&Config::default(), disks.map(|disk| (Options::default(), past(disk))).into(), scope)
 }
 
 /// The first was restored from a backup and does not know it: the second holds an op of its that it has lost.
@@ -239,10 +283,10 @@ fn restored(authority: Authority) -> Network<Participant> {
         Authority::Nobody | Authority::Us => (true, 1),
     };
     let closings = vec![Code::SET_BACK, Code::MISMATCH, Code::RESET];
-    let scope = Scope { appends: ops(&[1, 1]), timers: 2, closings, renewals, unfit: true, forks, ..RELIABLE };
+    let scope = Scope { timers: 2, closings, renewals, unfit: true, forks, ..RELIABLE.of(&[1, 1]) };
     let options = |authority| Options { authority, ..Options::default() };
     let decides = if authority == Authority::Upstream { Authority::Us } else { Authority::Nobody };
-    participants(vec![(options(authority), first), (options(decides), second)], scope)
+    participants(&Config::default(), vec![(options(authority), first), (options(decides), second)], scope)
 }
 
 /// A past that was written with care.

@@ -18,7 +18,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A million states, and ten thousand actions.
+    /// A million states, and from each a run of at most ten thousand actions.
     fn default() -> Self {
         Self { states: 1_000_000, fair_steps: 10_000 }
     }

@@ -353,10 +353,15 @@ impl Node for Host {
                 self.append(body);
                 None
             }
+            Stimulus::Wait => {
+                let open = self.up.as_ref().filter(|up| up.open);
+                open.map(|up| Input::ImmediateAck { number: up.number })
+            }
             Stimulus::Written(Outcome::Done) => {
                 self.write(effects);
                 None
             }
+            Stimulus::Answer => None,     // it lets everyone in at once
             Stimulus::Written(_) => None, // this host has no word for a disk that fails
             Stimulus::Receive { frame, .. } => Some(Input::Received(frame)),
             Stimulus::Timer => {

@@ -56,7 +56,7 @@ fn tell(cases: &[Case], arguments: &Arguments) -> io::Result<bool> {
     if !arguments.json {
         writeln!(
             out,
-            "{:<20} {:>9} {:>11} {:>9} {:>6} {:>8}",
+            "{:<22} {:>9} {:>11} {:>9} {:>6} {:>8}",
             "model", "states", "transitions", "settling", "depth", "seconds"
         )?;
     }
@@ -80,7 +80,7 @@ fn tell(cases: &[Case], arguments: &Arguments) -> io::Result<bool> {
                         json!({"model": name, "law": law.law, "detail": detail, "path": path, "chosen": chosen});
                     writeln!(out, "{object}")?;
                 } else {
-                    writeln!(out, "{name:<20} broken: {}", law.law)?;
+                    writeln!(out, "{name:<22} broken: {}", law.law)?;
                 }
                 broken.push((name, violation));
             }
@@ -103,12 +103,12 @@ fn line(out: &mut impl Write, json: bool, name: &str, report: &Report, seconds: 
         return writeln!(out, "{object}");
     }
     let more = if complete { "" } else { "  and more" };
-    writeln!(out, "{name:<20} {states:>9} {transitions:>11} {settling:>9} {depth:>6} {seconds:>8.1}{more}")
+    writeln!(out, "{name:<22} {states:>9} {transitions:>11} {settling:>9} {depth:>6} {seconds:>8.1}{more}")
 }
 
 fn progress_bar(name: &str, arguments: &Arguments) -> ProgressBar {
     let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new(arguments.states.into()) };
-    let style = ProgressStyle::with_template("{msg:20} {wide_bar} {human_pos} states, {per_sec}, {elapsed}");
+    let style = ProgressStyle::with_template("{msg:22} {wide_bar} {human_pos} states, {per_sec}, {elapsed}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(name.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -1,20 +1,21 @@
-//! A whole [`Replica`] on its disk. Reads take no time, and writes a step each.
+//! A whole [`Replica`] on its disk. Writes take a step each; reads too, or no time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use antiphon::op::{Cursor, ReplicaId};
-use antiphon::replica::{Config, Event, Input, LinkId, Options, Output, Replica, Ticket};
+use antiphon::replica::{Admission, Config, Event, Input, LinkId, Options, Output, Question, Replica, Ticket};
 use antiphon::session::Transport;
 use antiphon::storage::{Continuity, Reply, Request, Storage, Transaction};
-use antiphon::wire::Access;
+use antiphon::wire::{Access, Message};
 use antiphon::{Instant, Machine};
+use bytes::Bytes;
 
 use crate::disk::{Disk, Refused};
 use crate::model::Broken;
-use crate::network::laws::{FRONTIERS, ORDER, USE};
-use crate::network::{Crash, Effect, Node, Outcome, Stimulus, document, entropy};
+use crate::network::laws::{FRONTIERS, ORDER, UNASKED, USE};
+use crate::network::{Crash, Effect, Node, Outcome, Stimulus, document, entropy, message_in};
 
 /// A replica at any number of links, with the document open.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ struct Settings {
     config: Config,
     options: Options,
     transport: Transport,
+    /// Whether reads take a step each too.
+    slow: bool,
 }
 
 impl Hash for Participant {
@@ -51,6 +54,10 @@ struct Up {
     requests: VecDeque<(Ticket, Request)>,
     /// The replica's numbers of the links of the network.
     links: BTreeMap<usize, LinkId>,
+    /// What the app was asked about which link, if it is asked at all; and the links on which the peer may hear of the
+    /// document.
+    questions: VecDeque<(Ticket, LinkId)>,
+    granted: BTreeSet<LinkId>,
     in_step: BTreeMap<usize, u64>,
     forked: BTreeMap<usize, bool>,
 }
@@ -58,9 +65,17 @@ struct Up {
 impl Participant {
     /// The `number`th node of a network, on this disk, not started yet. All its links are of this transport.
     pub fn new(number: usize, config: Config, options: Options, transport: Transport, disk: Disk) -> Self {
-        let settings = Arc::new(Settings { config, options, transport });
+        let settings = Arc::new(Settings { config, options, transport, slow: false });
         let (clock, starts, links) = (Instant::ZERO, 0, 0);
         Self { settings, number, disk, clock, starts, links, continuity: Continuity::Proven, up: None }
+    }
+
+    /// The same, on a disk that takes a step for each read too, so that other things happen before it is answered.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        let Settings { config, options, transport, slow: _ } = &*self.settings;
+        let (config, options, transport) = (config.clone(), options.clone(), *transport);
+        Self { settings: Arc::new(Settings { config, options, transport, slow: true }), ..self }
     }
 
     fn start(&mut self) -> Result<(), Refused> {
@@ -74,6 +89,8 @@ impl Participant {
             replica,
             requests: VecDeque::new(),
             links: BTreeMap::new(),
+            questions: VecDeque::new(),
+            granted: BTreeSet::new(),
             in_step: BTreeMap::new(),
             forked: BTreeMap::new(),
         });
@@ -92,7 +109,7 @@ impl Participant {
         }
     }
 
-    /// What becomes of the input for the replica, if that is what a stimulus comes to.
+    /// The input for the replica, if that is what a stimulus comes to.
     fn input(&mut self, stimulus: Stimulus, effects: &mut Vec<Effect>) -> Option<Input> {
         match stimulus {
             Stimulus::Start => {
@@ -123,14 +140,19 @@ impl Participant {
                 self.clock = self.deadline().map_or(self.clock, |deadline| deadline.max(self.clock));
                 Some(Input::Timer)
             }
+            Stimulus::Answer => {
+                let up = self.up.as_mut()?;
+                let (ticket, link) = up.questions.pop_front()?;
+                up.granted.insert(link);
+                Some(Input::Answer { ticket, answer: Ok(Access::Write) })
+            }
+            Stimulus::Wait => None, // one for each link
             Stimulus::Append(body) => Some(Input::Append { document: document(), bodies: vec![body] }),
             Stimulus::Written(outcome) => {
                 let (ticket, request) = self.up.as_mut()?.requests.pop_front()?;
-                if outcome != Outcome::Failed {
-                    self.execute(&request, effects).ok()?;
-                }
                 let failed = || Err(String::from("the disk failed"));
-                let reply = if outcome == Outcome::Done { Ok(Reply::Written) } else { failed() };
+                let done = if outcome == Outcome::Failed { failed() } else { self.execute(&request, effects) };
+                let reply = if outcome == Outcome::Done { done } else { failed() };
                 Some(Input::Storage { ticket, reply })
             }
         }
@@ -165,6 +187,10 @@ impl Participant {
         let up = self.up.as_mut()?;
         match output {
             Output::Transmit { link, frame } => {
+                let asks = self.settings.config.documents == Admission::Ask;
+                if asks && !up.granted.contains(&link) && opens(&frame, self.settings.transport) {
+                    effects.push(Effect::Broken(Broken::new(UNASKED, "a document is opened before the app answers")));
+                }
                 let link = up.network_link(link)?;
                 effects.push(Effect::Transmit { link, frame });
             }
@@ -174,14 +200,15 @@ impl Participant {
                 effects.push(Effect::Ended { link, ending });
             }
             Output::Storage { ticket, request } => {
-                let waits = matches!(request, Request::Write(_)) || !up.requests.is_empty();
-                if waits {
+                let waits = self.settings.slow || matches!(request, Request::Write(_));
+                if waits || !up.requests.is_empty() {
                     up.requests.push_back((ticket, request));
                 } else {
                     let reply = self.execute(&request, effects);
                     return Some(Input::Storage { ticket, reply });
                 }
             }
+            Output::Ask { ticket, question: Question::Document { link, .. } } => up.questions.push_back((ticket, link)),
             Output::Ask { ticket, .. } => return Some(Input::Answer { ticket, answer: Ok(Access::Write) }),
             Output::Event(event) => return up.on_event(event, effects),
         }
@@ -191,7 +218,7 @@ impl Participant {
     /// Reads that stood behind a write that is done now.
     fn next_read(&mut self, effects: &mut Vec<Effect>) -> Option<Input> {
         let up = self.up.as_mut()?;
-        if matches!(up.requests.front()?.1, Request::Write(_)) {
+        if self.settings.slow || matches!(up.requests.front()?.1, Request::Write(_)) {
             return None;
         }
         let (ticket, request) = up.requests.pop_front()?;
@@ -246,6 +273,12 @@ impl Up {
 
 impl Node for Participant {
     fn handle(&mut self, stimulus: Stimulus, effects: &mut Vec<Effect>) {
+        if let (Stimulus::Wait, Some(up)) = (&stimulus, &self.up) {
+            let links: Vec<_> = up.links.values().copied().collect();
+            for link in links {
+                self.handle_input(Input::ImmediateAck { document: document(), link }, effects);
+            }
+        }
         let mut next = self.input(stimulus, effects);
         while let Some(input) = next {
             self.handle_input(input, effects);
@@ -264,6 +297,10 @@ impl Node for Participant {
 
     fn writes(&self) -> bool {
         self.up.as_ref().is_some_and(|up| !up.requests.is_empty())
+    }
+
+    fn is_asked(&self) -> bool {
+        self.up.as_ref().is_some_and(|up| !up.questions.is_empty())
     }
 
     fn disk(&self) -> &Disk {
@@ -291,6 +328,10 @@ impl Node for Participant {
     fn is_busy(&self) -> bool {
         self.writes() || self.up.as_ref().is_some_and(|up| !up.replica.appending(&document()).is_done())
     }
+}
+
+fn opens(frame: &Bytes, transport: Transport) -> bool {
+    matches!(message_in(frame, transport), Some(Message::Open(_)))
 }
 
 /// The numbers that the document may have on sessions, the newest first: it has another with each load.

@@ -8,10 +8,10 @@ use antiphon::digest::{BodyHash, Chain};
 use antiphon::op::{Cursor, Entry, OpId, ReplicaId};
 use antiphon::session::{Ending, Transport};
 use antiphon::storage::Batch;
-use antiphon::wire::Message;
+use antiphon::wire::{Ack, Message, Point};
 use bytes::Bytes;
 
-use super::wire::Frame;
+use super::wire::{Acknowledging, message_in};
 use super::{Effect, Network, Node, State, document};
 use crate::disk::Disk;
 use crate::model::Broken;
@@ -20,6 +20,7 @@ pub(crate) const GAP: &str = "a gap is never taken";
 pub(crate) const ORDER: &str = "each op is applied once, in its author's order";
 pub(crate) const FRONTIERS: &str = "what is durable was taken, and what was taken was sent";
 pub(crate) const USE: &str = "a host uses its session as it should";
+pub(crate) const UNASKED: &str = "where the app is asked, a peer hears nothing of a document before the answer";
 const DURABLE: &str = "an acknowledgement means that it is durable";
 const KEPT: &str = "what was told to be durable is kept";
 const CURSOR: &str = "a cursor is stored with the ops that it stands for, and never leads";
@@ -28,6 +29,8 @@ const OWN: &str = "a replica that was set back takes a new id before it authors 
 const CONTENT: &str = "an op is what its author wrote, after what its author wrote before";
 const SAME: &str = "equal heads are equal logs";
 const IN_STEP: &str = "in step means that the peer holds what is held here";
+const AWAITED: &str = "an acknowledgement that is waited for goes as soon as it is true";
+const NEWS: &str = "who asks for an acknowledgement is told nothing that is not new";
 const ECHO: &str = "an op does not go back to its author";
 const SESSIONS: &str = "a session ends only if something was broken";
 const DOCUMENTS: &str = "a document is closed only if something was broken";
@@ -71,6 +74,9 @@ impl<N: Node> Network<N> {
                 let body = entry.op.body.hash();
                 promise(state, node, [body]);
                 Ok(())
+            }
+            Effect::Acknowledges { link, received, held, plain } => {
+                self.acknowledges(state, node, *link, (*received, *held), *plain)
             }
             Effect::Acknowledged { link, position } => self.acknowledged(state, node, *link, *position),
             Effect::InStep { link } => {
@@ -135,6 +141,46 @@ impl<N: Node> Network<N> {
                 state.nodes().map(Node::disk).find(|disk| disk.owner().is_some_and(|owner| owner.is_own(*peer)));
             let behind = there.into_iter().flat_map(|disk| disk.entries(&document())).take(cursor.position as usize);
             behind.into_iter().try_for_each(|entry| holds(CURSOR, here, entry))?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is looked at when acknowledgements go: where apps wait for them, and what is asked arrives.
+    pub(super) fn looks_at_waits(&self) -> bool {
+        self.scope.waits > 0 && self.is_reliable()
+    }
+
+    fn acknowledges(
+        &self,
+        state: &mut State<N>,
+        node: usize,
+        link: usize,
+        said: (Point, u64),
+        plain: bool,
+    ) -> Result<(), Broken> {
+        if self.looks_at_waits() {
+            let side = usize::from(self.links[link][1] == node);
+            let here = &mut state.wires[link].acknowledging[side];
+            here.told = said.1;
+            if here.asked && here.answered.replace(said) == Some(said) && plain {
+                return Err(Broken::new(NEWS, format!("{said:?} is said again")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node's app waits for, its peers tell as soon as it is true.
+    pub(super) fn tells_what_is_awaited(&self, state: &State<N>) -> Result<(), Broken> {
+        if !self.looks_at_waits() {
+            return Ok(());
+        }
+        for (link, wire) in state.wires.iter().enumerate() {
+            for (side, Acknowledging { awaited, told, .. }) in wire.acknowledging.iter().enumerate() {
+                let held = state.seats[self.links[link][side]].node.held(link).map_or(0, |(_, cursor)| cursor.position);
+                if wire.open[side] && held >= *awaited && told < awaited {
+                    return Err(Broken::new(AWAITED, format!("{awaited} is awaited, {held} durable, and {told} told")));
+                }
+            }
         }
         Ok(())
     }
@@ -212,6 +258,22 @@ impl<N: Node> Network<N> {
         Ok(())
     }
 
+    /// Nobody holds more of a log than there is, where both have the document open with each other.
+    pub(super) fn holds_what_there_is(&self, state: &State<N>) -> Result<(), Broken> {
+        let wires = state.wires.iter().zip(&self.links).enumerate();
+        for (link, (_, ends)) in wires.filter(|(_, (wire, _))| self.is_reliable() && wire.is_whole()) {
+            let nodes = ends.map(|end| &state.seats[end].node);
+            let [Some(first), Some(second)] = nodes.map(|node| node.held(link)) else { continue };
+            for ((_, held), log) in [(first, nodes[1]), (second, nodes[0])] {
+                let tail = log.disk().entries(&document()).len() as u64;
+                if held.position > tail {
+                    return Err(Broken::new(FRONTIERS, format!("{held:?} is held of a log that ends at {tail}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Who has the document open with a peer does not author under an id of which the peer holds more.
     pub(super) fn knows_its_own(&self, state: &State<N>) -> Result<(), Broken> {
         if self.scope.copies {
@@ -247,12 +309,15 @@ impl<N: Node> Network<N> {
     }
 }
 
-/// What a frame says about the node that sends it.
-pub(super) fn overheard(frame: &Bytes, transport: Transport) -> Option<Effect> {
-    match Frame::new(frame.clone()).message(transport)? {
+/// What a frame on a link says about the node that sends it.
+pub(super) fn overheard(link: usize, frame: &Bytes, transport: Transport) -> Option<Effect> {
+    match message_in(frame, transport)? {
         Message::Close(end) => Some(Effect::Closed(end.code)),
         Message::Ack(ack) if ack.held > ack.received.position => {
             Some(Effect::Broken(Broken::new(FRONTIERS, format!("{ack:?}"))))
+        }
+        Message::Ack(Ack { received, held, skip, level, .. }) => {
+            Some(Effect::Acknowledges { link, received, held, plain: skip.is_none() && level.is_none() })
         }
         _ => None,
     }

@@ -9,6 +9,7 @@ use antiphon::op::{Cursor, DocumentId, OpId, ReplicaId};
 use antiphon::rng::Rng;
 use antiphon::session::Ending;
 use antiphon::storage::Batch;
+use antiphon::wire::Point;
 use bytes::Bytes;
 
 use crate::disk::Disk;
@@ -28,8 +29,13 @@ pub trait Node: Clone + Hash {
     /// When it wants to be woken, if it runs.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Whether its disk has a write to carry out.
+    /// Whether its disk has something to carry out, which takes a step.
     fn writes(&self) -> bool;
+
+    /// Whether its app was asked something and has not answered.
+    fn is_asked(&self) -> bool {
+        false
+    }
 
     /// Its disk, as it is now.
     fn disk(&self) -> &Disk;
@@ -80,7 +86,11 @@ pub enum Stimulus {
     Timer,
     /// Its app appends an op.
     Append(Bytes),
-    /// Its disk is done with the oldest write.
+    /// Its app answers the oldest question, and lets the peer in.
+    Answer,
+    /// Its app waits for the acknowledgement of all it has appended.
+    Wait,
+    /// Its disk is done with the oldest of what it was to carry out.
     Written(Outcome),
 }
 
@@ -125,6 +135,17 @@ pub enum Effect {
     },
     /// It closes the document on a link, or answers that. The network reads this off its frames.
     Closed(Code),
+    /// It acknowledges. The network reads this off its frames.
+    Acknowledges {
+        /// On which link.
+        link: usize,
+        /// Everything of the peer's log before this place was taken.
+        received: Point,
+        /// Everything of it below this position is durable.
+        held: u64,
+        /// Whether it says nothing else.
+        plain: bool,
+    },
     /// It was told that its log is durable at the peer below a position.
     Acknowledged {
         /// On which link.

@@ -16,6 +16,8 @@ pub struct Scope {
     pub transport: Transport,
     /// Bodies of the ops that each node's app appends, in order; at most 255 a node.
     pub appends: Vec<Vec<Vec<u8>>>,
+    /// Times that an app waits for its acknowledgements, in all.
+    pub waits: u8,
     /// Frames of datagrams that are lost, doubled, overtaken or damaged, in all.
     pub mishaps: u8,
     /// Which of these happen.
@@ -74,6 +76,7 @@ impl Scope {
         Self {
             transport,
             appends: Vec::new(),
+            waits: 0,
             mishaps: 0,
             mishap_kinds: MishapKinds::ALL,
             under_way: 16,
@@ -98,6 +101,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Left {
     pub(super) appends: [u8; NODES_MAX],
+    pub(super) waits: u8,
     pub(super) mishaps: u8,
     pub(super) skips: u8,
     pub(super) cuts: u8,
@@ -112,7 +116,8 @@ pub(super) struct Left {
 impl Left {
     pub(super) fn of(scope: &Scope) -> Self {
         let appends = std::array::from_fn(|node| scope.appends.get(node).map_or(0, |bodies| bodies.len() as u8));
-        let Scope { mishaps, skips, cuts, hangs, crashes, power_losses, failures, timers, renewals, .. } = *scope;
-        Self { appends, mishaps, skips, cuts, hangs, crashes, power_losses, failures, timers, renewals }
+        let Scope { waits, mishaps, skips, cuts, hangs, crashes, power_losses, failures, timers, renewals, .. } =
+            *scope;
+        Self { appends, waits, mishaps, skips, cuts, hangs, crashes, power_losses, failures, timers, renewals }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use antiphon::digest::state_digest;
 use antiphon::session::Transport;
-use antiphon::wire::{Message, TRAILER_BYTES};
+use antiphon::wire::{Message, Point, TRAILER_BYTES};
 use bytes::Bytes;
 
 /// A link as it is now. The two ends are its sides, 0 and 1.
@@ -20,6 +20,21 @@ pub(super) struct Wire {
     pub(super) hung: bool,
     /// What is on its way to each side.
     pub(super) frames: [VecDeque<Frame>; 2],
+    /// What was said of acknowledgements at each side, where apps wait for them.
+    pub(super) acknowledging: [Acknowledging; 2],
+}
+
+/// What a side was asked to acknowledge, and what it said.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Acknowledging {
+    /// The peer's log below this is to be acknowledged as soon as it is durable.
+    pub(super) awaited: u64,
+    /// What was said last to be durable.
+    pub(super) told: u64,
+    /// What was said last when it was asked: taken, durable.
+    pub(super) answered: Option<(Point, u64)>,
+    /// Whether it is being asked just now.
+    pub(super) asked: bool,
 }
 
 /// A frame on its way, with a datagram's trailer.
@@ -50,16 +65,15 @@ impl Frame {
         bytes.into()
     }
 
-    /// The message; of one that travels in the reliable stream of a datagram link the one inside.
     pub(super) fn message(&self, transport: Transport) -> Option<Message> {
-        let bytes = self.bytes();
-        let frame = match transport {
-            Transport::Reliable => bytes.clone(),
-            Transport::Datagram { .. } => bytes.slice(..bytes.len().checked_sub(TRAILER_BYTES)?),
-        };
-        match Message::decode(&frame).ok()? {
-            Message::Reliable(_, inner) => Message::decode(&inner).ok(),
-            message => Some(message),
+        message_in(self.bytes(), transport)
+    }
+
+    /// Up to where it asks for an acknowledgement.
+    pub(super) fn asks(&self, transport: Transport) -> Option<u64> {
+        match self.message(transport)? {
+            Message::ImmediateAck(wanted) => Some(wanted.to),
+            _ => None,
         }
     }
 
@@ -70,6 +84,11 @@ impl Frame {
 }
 
 impl Wire {
+    /// Whether what is sent arrives, and both sides know of each other.
+    pub(super) fn is_whole(&self) -> bool {
+        self.open == [true; 2] && !self.broken && !self.hung
+    }
+
     /// What is under way is lost.
     pub(super) fn lose_all(&mut self) {
         self.frames = Default::default();
@@ -80,5 +99,17 @@ impl Wire {
         let has_ops = |frame: &Frame| matches!(frame.message(transport), Some(Message::Changes(_)));
         let mut frames = self.frames[side].iter();
         frames.next().is_some_and(has_ops) && frames.any(has_ops)
+    }
+}
+
+/// The message in a frame; of one that travels in the reliable stream of a datagram link the one inside.
+pub(crate) fn message_in(frame: &Bytes, transport: Transport) -> Option<Message> {
+    let frame = match transport {
+        Transport::Reliable => frame.clone(),
+        Transport::Datagram { .. } => frame.slice(..frame.len().checked_sub(TRAILER_BYTES)?),
+    };
+    match Message::decode(&frame).ok()? {
+        Message::Reliable(_, inner) => Message::decode(&inner).ok(),
+        message => Some(message),
     }
 }
