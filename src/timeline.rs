@@ -95,6 +95,8 @@ pub struct History {
     forgotten: u64,
     /// The tail at which the document was loaded in this open.
     loaded_at: u64,
+    /// The current timeline was begun here, and no append was stored in it yet.
+    begun: bool,
 }
 
 impl History {
@@ -102,7 +104,7 @@ impl History {
     pub fn load(opens: Arc<Opens>, mut records: Vec<TimelineRecord>, forgotten: u64, loaded_at: u64) -> Self {
         let excess = records.len().saturating_sub(TIMELINES_MAX);
         records.drain(..excess);
-        Self { opens, records, forgotten, loaded_at }
+        Self { opens, records, forgotten, loaded_at, begun: false }
     }
 
     /// The timeline in which positions are given out now, and where it begins.
@@ -115,7 +117,7 @@ impl History {
 
     /// The timeline that ended where the current one begins, if it is remembered.
     pub fn previous(&self) -> Option<Timeline> {
-        let recorded_now = self.records.len() - usize::from(!self.unrecorded());
+        let recorded_now = self.records.len() - usize::from(self.is_listed());
         let earlier = self.records[..recorded_now].last();
         let drawn = if self.current().timeline == self.opens.current() {
             self.opens.previous()
@@ -130,14 +132,20 @@ impl History {
         }
     }
 
+    /// Whether the current timeline is the last of the records.
+    fn is_listed(&self) -> bool {
+        self.records.last().is_some_and(|last| last.open == self.opens.count())
+    }
+
     /// Whether the next append must store [`current`](Self::current) with it.
     pub fn unrecorded(&self) -> bool {
-        self.records.last().is_none_or(|last| last.open != self.opens.count())
+        self.begun || !self.is_listed()
     }
 
     /// The current timeline was stored with an append.
     pub fn recorded(&mut self) {
-        if self.unrecorded() {
+        self.begun = false;
+        if !self.is_listed() {
             let current = self.current();
             self.push(current);
         }
@@ -146,6 +154,7 @@ impl History {
     /// Gives the document a timeline of its own from `begins` on: positions given out before may be wrong.
     pub fn begin(&mut self, timeline: Timeline, begins: u64) {
         self.push(TimelineRecord { open: self.opens.count(), timeline, begins });
+        self.begun = true;
     }
 
     fn push(&mut self, record: TimelineRecord) {

@@ -11,6 +11,7 @@ use antiphon::op::ReplicaId;
 use antiphon::replica::{Admission, Config, Event, Input, LinkId, Options, Question};
 use antiphon::session::{self, By, Transport};
 use antiphon::wire::{Access, Message};
+use antiphon_sim::world::Medium;
 use common::rig::*;
 use common::*;
 
@@ -110,6 +111,23 @@ fn who_may_only_read_a_document_of_the_apps_is_read_to_and_not_heard() {
         rig.run_for(SECOND);
         assert_eq!(rig.tail(host, &doc()), 3, "nothing of it was taken");
         assert!(rig.endings(host).is_empty(), "which is no reason to end the session");
+    }
+}
+
+#[test]
+fn who_only_reads_is_told_that_it_holds_everything() {
+    for medium in [Medium::reliable(20 * MILLISECOND), Medium::datagram(FAULTLESS)] {
+        let (mut world, nodes) = world(7, 1);
+        let reader = world.add(Config::default());
+        world.open(reader, &doc(), Options { access: Access::Read, ..Options::default() });
+        world.append(nodes[0], &doc(), "before");
+        world.join(reader, nodes[0], medium);
+        world.run_for(SECOND);
+        let before = in_steps(&world, reader);
+        assert!(before > 0 && in_steps(&world, nodes[0]) > 0);
+        world.append(nodes[0], &doc(), "live");
+        world.run_for(SECOND);
+        assert!(same_on_disks(&world, &[reader, nodes[0]], &doc()) && in_steps(&world, reader) > before);
     }
 }
 

@@ -152,10 +152,11 @@ impl Replica {
     /// Puts the document's entries aside, to take it anew from its authority.
     pub(super) fn reset(&mut self, document: &DocumentId, source: Option<Source>) {
         let Some(state) = self.documents.get_mut(document) else { return };
+        // Who asks again while it is being written may have another source in mind.
+        state.mending.source = source.map(Box::new);
         if state.mending.is_resetting() {
             return;
         }
-        state.mending.source = source.map(Box::new);
         state.mending.stage = Stage::Wanted;
         // A new id at once: new appends then fit whatever the authority has.
         self.renew();

@@ -418,7 +418,7 @@ impl Session {
         document.theirs = Some(Theirs { number: open.number, timeline: theirs.timeline, begins: open.begins });
         // Entries may have become durable since our Open: they are live.
         let Sending { tail, awaited, .. } = core::mem::take(&mut document.sending);
-        let grown = tail > mine.tail;
+        let grown = document.digest != mine.digest;
         document.sending = Sending::new(mine.tail, u64::from(peer.hello.limits.window), open.acks);
         (document.sending.tail, document.sending.awaited) = (tail, awaited);
         document.sending.skip_origin = skip_origin;

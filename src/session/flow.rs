@@ -27,7 +27,10 @@ impl Session {
         if tail < document.sending.tail || held > taken {
             return Err(Misuse::Regressed);
         }
-        (document.sending.tail, document.digest) = (tail, digest);
+        document.digest = digest;
+        if document.access == Access::Write {
+            document.sending.tail = tail; // who only reads has nothing to send, however its log grows
+        }
         if !document.is_open() {
             return Ok(());
         }

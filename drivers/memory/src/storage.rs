@@ -128,6 +128,12 @@ impl Disk {
         medium.unsynced.clear();
     }
 
+    /// Of the transactions since the last sync only the first `keep` stay, and the holder is there and was told nothing: as
+    /// when a disk's cache fails, or another program sets the disk back.
+    pub fn lose_tail(&self, keep: usize) {
+        self.medium().lose_all_but(keep);
+    }
+
     /// How many transactions were written since the last sync.
     pub fn unsynced(&self) -> usize {
         self.medium().unsynced.len()

@@ -166,6 +166,10 @@ pub trait Disk: Sized {
     /// The process is gone without a word. Says how many writes are lost.
     fn crash(&mut self, how: Crash) -> usize;
 
+    /// Of what was not synced only so many writes stay, and the process is there and was told nothing. Says how many writes
+    /// are lost.
+    fn lose_tail(&mut self, keep: usize) -> usize;
+
     /// The process has ended in order.
     fn close(&mut self);
 
@@ -240,6 +244,10 @@ impl Disk for NoDisk {
     }
 
     fn crash(&mut self, _: Crash) -> usize {
+        0
+    }
+
+    fn lose_tail(&mut self, _: usize) -> usize {
         0
     }
 

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use antiphon::Instant;
+use antiphon::storage::Continuity;
 
 use crate::clock::Clock;
 use crate::coverage::Coverage;
@@ -166,6 +167,10 @@ impl<N: Node> Run<N> {
             Deed::BackUp(_) => world.back_up(node),
             Deed::Restore(_) => _ = world.restore(node),
             Deed::Clone(..) => _ = world.clone_disk(node, nodes[1]),
+            Deed::LoseTail(_, keep) => {
+                let keep = keep.of(world.unsynced(node) as u64) as usize;
+                world.lose_tail(node, keep);
+            }
             Deed::Disk(_, state) => world.set_disk_state(node, *state),
             Deed::Pace(_, pace) => world.set_pace(node, *pace),
             Deed::Pause(_, true) => world.pause(node),
@@ -209,6 +214,10 @@ impl<N: Node> Run<N> {
             self.world.set_disk_state(node, DiskState::Works);
             self.world.set_pace(node, planned.pace);
             self.world.resume(node);
+            if self.world.continuity(node) == Continuity::Broken {
+                // Its disk has lost something behind its back: that does not heal by itself, and somebody starts it anew.
+                self.world.take_down(node, Crash::Kill, true);
+            }
             let unused = planned.down && !self.world.was_up(node);
             if !unused && !self.world.is_up(node) {
                 let continuity = self.world.continuity(node);

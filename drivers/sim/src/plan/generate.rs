@@ -292,7 +292,11 @@ impl<S: Clone, A> Drawing<'_, S, A> {
     fn trouble(&mut self) {
         let (node, from) = (self.node(), self.moment());
         let to = self.moment_after(from);
-        match self.source.below(12) {
+        match self.source.below(13) {
+            12 => {
+                let keep = Ratio::new(self.source.below(4) as u32, 4).unwrap_or(Ratio::NEVER);
+                self.step(from, Deed::LoseTail(node, keep));
+            }
             0 => self.disk(node, DiskState::Stalled, from, to),
             1 => self.disk(node, DiskState::Fails, from, to),
             2 => self.disk(node, DiskState::Lies, from, to),

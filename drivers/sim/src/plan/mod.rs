@@ -120,6 +120,8 @@ pub enum Deed<A> {
     Restore(NodeName),
     /// A copy of the first node's disk is put into the second, which is down.
     Clone(NodeName, NodeName),
+    /// A node's disk loses what was not synced, but for this part of it, and the process is told nothing.
+    LoseTail(NodeName, Ratio),
     /// A node's disk is like this from now on.
     Disk(NodeName, DiskState),
     /// A node's disk takes this long from now on.
@@ -158,6 +160,7 @@ impl<A> Deed<A> {
             | Self::Start(node, _)
             | Self::BackUp(node)
             | Self::Restore(node)
+            | Self::LoseTail(node, _)
             | Self::Disk(node, _)
             | Self::Pace(node, _)
             | Self::Pause(node, _)

@@ -113,6 +113,7 @@ fn deed_text<A: fmt::Display>(deed: &Deed<A>) -> String {
         Deed::BackUp(node) => format!("backup {node}"),
         Deed::Restore(node) => format!("restore {node}"),
         Deed::Clone(from, to) => format!("clone {from} {to}"),
+        Deed::LoseTail(node, keep) => format!("lose {node} keep={keep}"),
         Deed::Disk(node, state) => {
             let name = DISK_STATES.iter().find(|(_, known)| known == state).map_or("works", |(name, _)| name);
             format!("disk {node} {name}")
@@ -316,7 +317,7 @@ fn read_step<S, A: FromStr<Err: fmt::Display>>(text: &str, plan: &Plan<S, A>) ->
 }
 
 fn read_deed<S, A: FromStr<Err: fmt::Display>>(text: &str, plan: &Plan<S, A>) -> Read<Deed<A>> {
-    const DEEDS: &str = "node N: ACTION, stop N, kill N, power N keep=N/M, start N, backup N, restore N, clone N N, disk N \
+    const DEEDS: &str = "node N: ACTION, stop N, kill N, power N keep=N/M, start N, backup N, restore N, clone N N, lose N keep=N/M, disk N \
                          STATE, pace N TIME, pause N, resume N, clock N SKEW, cut N-N (or N>N), down N-N, mend N-N or \
                          faults N-N FAULTS";
     let (word, rest) = text.split_once(' ').ok_or(DEEDS)?;
@@ -330,9 +331,9 @@ fn read_deed<S, A: FromStr<Err: fmt::Display>>(text: &str, plan: &Plan<S, A>) ->
         }
         ("stop", None) => Deed::Fall(node()?, Fall::Stop),
         ("kill", None) => Deed::Fall(node()?, Fall::Kill),
-        ("power", Some(keep)) => {
+        ("power" | "lose", Some(keep)) => {
             let keep = keep.strip_prefix("keep=").and_then(parse_ratio).ok_or("what stays, such as keep=1/2")?;
-            Deed::Fall(node()?, Fall::Power(keep))
+            if word == "lose" { Deed::LoseTail(node()?, keep) } else { Deed::Fall(node()?, Fall::Power(keep)) }
         }
         ("start", None) => Deed::Start(node()?, None),
         ("start", Some("proven")) => Deed::Start(node()?, Some(Continuity::Proven)),

@@ -91,6 +91,12 @@ impl node::Disk for ReplicaDisk {
         unsynced - kept
     }
 
+    fn lose_tail(&mut self, keep: usize) -> usize {
+        let unsynced = self.medium.unsynced();
+        self.medium.lose_tail(keep);
+        unsynced.saturating_sub(keep)
+    }
+
     fn close(&mut self) {
         self.storage = None; // whoever drops it closes it in order, which syncs it
     }

@@ -36,6 +36,8 @@ pub struct Logs {
     standing: Standing,
     reached: Reached,
     set_back: bool,
+    /// Whose disks have lost writes behind their backs, and of which documents they don't know it yet.
+    deceived: BTreeSet<(NodeId, DocumentNumber)>,
 }
 
 /// A replica's copy of a document.
@@ -228,6 +230,11 @@ impl Logs {
         number
     }
 
+    /// Whether a replica believes more of a document than its disk holds, which has lost writes behind its back.
+    pub fn is_deceived(&self, node: NodeId, document: DocumentNumber) -> bool {
+        self.deceived.contains(&(node, document))
+    }
+
     fn number_author(&mut self, author: ReplicaId) -> AuthorNumber {
         let next = self.authors.len();
         *self.authors.entry(author).or_insert(next)
@@ -345,11 +352,25 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
                 Transaction::Reset { document, timeline } => self.reset(*node, document, timeline.timeline),
                 Transaction::Identity(_) => {}
             },
-            Happening::Down { node, lost: 1.., .. } | Happening::Replaced { node } => {
+            Happening::Done { node, request: (_, Request::Open(document)), .. } => {
+                let document = self.number_document(document);
+                self.deceived.remove(&(*node, document));
+            }
+            Happening::TailLost { node, lost: 1.. } if world.is_up(*node) => {
+                self.set_back = true;
+                self.read_anew(world, *node);
+                self.deceived.extend((0..self.documents()).map(|document| (*node, document)));
+            }
+            Happening::Down { node, lost: 1.., .. }
+            | Happening::TailLost { node, lost: 1.. }
+            | Happening::Replaced { node } => {
                 self.set_back = true;
                 self.read_anew(world, *node);
             }
             _ => {}
+        }
+        if let Happening::Down { node, .. } = happening {
+            self.deceived.retain(|(of, _)| of != node);
         }
         self.standing.note(happening);
         self.reached.note(world, happening);

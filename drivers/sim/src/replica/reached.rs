@@ -43,6 +43,7 @@ messages! {
     0x0b "Rewind"
     0x0c "Ping"
     0x0d "Pong"
+    0x0e "Credit"
     0x0f "Goodbye"
     0x10 "Live"
     0x11 "Bulk"
@@ -111,6 +112,7 @@ marks! {
     PowerLost "a replica lost its power and nothing else"
     PowerLostWrites "a replica lost its power and writes"
     Replaced "a disk was replaced"
+    TailLost "a disk lost its last writes under a replica"
     DiskFailed "a disk failed"
     DiskLied "a disk wrote and said that it failed"
     WroteReset "a reset was written"
@@ -181,6 +183,7 @@ impl Reached {
             Happening::Done { request: (_, request), told, .. } => self.done(request, *told),
             Happening::Failed { .. } => self.mark(Mark::DiskFailed),
             Happening::Replaced { .. } => self.mark(Mark::Replaced),
+            Happening::TailLost { lost: 1.., .. } => self.mark(Mark::TailLost),
             Happening::Down { how, lost, unfinished, .. } => {
                 if *unfinished {
                     self.mark(Mark::KilledWriting);

@@ -30,6 +30,13 @@ pub enum Happening<N: Node> {
         /// Where.
         node: NodeId,
     },
+    /// A disk has lost its last writes under a process, or without one.
+    TailLost {
+        /// Whose.
+        node: NodeId,
+        /// How many.
+        lost: usize,
+    },
     /// A link came up at a node.
     Connected {
         /// Where.

@@ -357,6 +357,14 @@ impl<N: Node> World<N> {
         true
     }
 
+    /// Of what a node wrote and did not sync only so many writes stay, and its process is told nothing.
+    pub fn lose_tail(&mut self, node: NodeId, keep: usize) {
+        let slot = &mut self.slots[node.index()];
+        let lost = slot.disk.lose_tail(keep);
+        slot.doubtful |= lost > 0;
+        self.happened(Happening::TailLost { node, lost });
+    }
+
     /// Puts a copy of one node's disk into another node that is down. False if it is up.
     pub fn clone_disk(&mut self, from: NodeId, to: NodeId) -> bool {
         if self.is_up(to) {

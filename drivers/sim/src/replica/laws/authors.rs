@@ -1,12 +1,14 @@
 //! Laws of single logs: each author's ops are there from the first on, in order and once, and there is one history of them.
 
+use std::collections::BTreeSet;
+
 use antiphon::digest::Chain;
 use antiphon::replica::Event;
 
 use super::{View, change};
 use crate::laws::Law;
 use crate::replica::{App, ReplicaNode, Told};
-use crate::world::Happening;
+use crate::world::{Happening, NodeId};
 
 /// In every log, an author's ops stand in the order of their seqs, from 1 on, without a gap and each once, and their chains
 /// are those of their bodies.
@@ -63,8 +65,12 @@ impl<A: App> Law<ReplicaNode<A>> for OneHistory {
     }
 }
 
-/// A replica asks its disk for nothing that the disk must refuse.
-pub struct Refused;
+/// A replica asks its disk for nothing that the disk must refuse, unless that has lost writes behind its back.
+#[derive(Default)]
+pub struct Refused {
+    /// Whose disks have lost something, and they don't know it yet.
+    deceived: BTreeSet<NodeId>,
+}
 
 impl<A: App> Law<ReplicaNode<A>> for Refused {
     fn name(&self) -> &'static str {
@@ -73,8 +79,13 @@ impl<A: App> Law<ReplicaNode<A>> for Refused {
 
     fn check(&mut self, _: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         match happening {
-            Happening::Refused { node, reason } => Err(format!("{node}: {reason}")),
-            _ => Ok(()),
+            Happening::TailLost { node, lost: 1.. } => _ = self.deceived.insert(*node),
+            Happening::Down { node, .. } => _ = self.deceived.remove(node),
+            Happening::Refused { node, reason } if !self.deceived.contains(node) => {
+                return Err(format!("{node}: {reason}"));
+            }
+            _ => {}
         }
+        Ok(())
     }
 }

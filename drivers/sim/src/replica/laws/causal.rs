@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{View, change};
 use crate::laws::Law;
-use crate::replica::logs::{AuthorNumber, Copy, DocumentNumber};
+use crate::replica::logs::{AuthorNumber, Copy, DocumentNumber, Item};
 use crate::replica::{App, ReplicaNode};
 use crate::world::Happening;
 
@@ -51,6 +51,10 @@ impl<A: App> Law<ReplicaNode<A>> for Causal {
     fn check(&mut self, scene: &View<'_, A>, _: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         let Some((copy, change)) = change(scene) else { return Ok(()) };
         let forked = scene.ledger.history(change.document).is_forked();
+        let elsewhere = |item: Item| {
+            let mut others = scene.ledger.copies(change.document).filter(|(node, _)| *node != change.node);
+            others.any(|(_, copy)| copy.held(item.author) >= item.seq)
+        };
         for position in change.from..copy.items.len() {
             let item = copy.items[position];
             let known = self.of(change.document, item.author);
@@ -62,6 +66,10 @@ impl<A: App> Law<ReplicaNode<A>> for Causal {
                     ));
                 }
                 None => known.push(new_since_last(copy, position)),
+                // Its author's disk had lost it before anybody else had it, and it was written again.
+                Some(_) if !item.foreign && !elsewhere(item) => {
+                    known[item.seq as usize - 1] = new_since_last(copy, position);
+                }
                 // Where histories differ, the same op may have come after different ones.
                 Some(_) if forked => {}
                 Some(after) => {

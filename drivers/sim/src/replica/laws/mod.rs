@@ -20,7 +20,7 @@ pub use sessions::{Frontiers, Honest, InStep};
 /// All of them.
 pub(super) fn all<A: App>() -> Vec<Box<dyn Law<ReplicaNode<A>>>> {
     vec![
-        Box::new(Refused),
+        Box::new(Refused::default()),
         Box::new(Gapless),
         Box::new(OneHistory),
         Box::new(Causal::default()),

@@ -22,6 +22,14 @@ impl<A: App> Law<ReplicaNode<A>> for Durable {
 
     fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         let Happening::Told { node, event: Told::Event(event) } = happening else { return Ok(()) };
+        let document = match event {
+            Event::Applied { document, .. } | Event::Opened { document, .. } => document,
+            Event::Received { batch } => &batch.document,
+            _ => return Ok(()),
+        };
+        if scene.ledger.document(document).is_some_and(|number| scene.ledger.is_deceived(*node, number)) {
+            return Ok(());
+        }
         let copy = |document| scene.ledger.document(document).and_then(|number| scene.ledger.copy(*node, number));
         match event {
             Event::Applied { document, id, position } => {
@@ -80,6 +88,9 @@ impl<A: App> Law<ReplicaNode<A>> for Acknowledged {
         let Some((number, mine)) = mine else {
             return Err(format!("{peer} acknowledged {position} of {document} to {node}, which holds nothing"));
         };
+        if logs.is_deceived(*node, number) {
+            return Ok(());
+        }
         if *position > mine.tail() {
             let tail = mine.tail();
             return Err(format!("{peer} acknowledged {position} of {document} to {node}, whose log ends at {tail}"));
