@@ -12,6 +12,7 @@ use super::{By, Event, Misuse, Opening, Session};
 use crate::codes::Code;
 use crate::heads::Heads;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
+use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::control::OwnTimelines;
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
@@ -265,7 +266,7 @@ impl Session {
         document.receiving = Receiving::default();
         document.resuming = None;
         if let Some(theirs) = document.theirs.take() {
-            self.by_peer.remove(&theirs.number);
+            self.by_peer.remove(theirs.number);
         }
         let part = self.parts_out.take_if(|(part, _)| *part == number);
         let claim = self.claim.take_if(|claim| *claim == number);
@@ -293,7 +294,7 @@ impl Session {
         let documents = core::mem::take(&mut self.documents);
         self.held_at_end = documents.iter().filter_map(|(number, state)| Some((*number, state.held()?))).collect();
         self.numbers.clear();
-        self.by_peer.clear();
+        self.by_peer = SmallMap::new();
         self.waiting.clear();
         self.ready.clear();
         self.blocked.clear();
@@ -314,7 +315,7 @@ impl Session {
             Message::Fork(fork) => self.on_fork(&fork)?,
             Message::Author(author) => self.on_author(&author)?,
             Message::Snapshot(part) => {
-                if let Some(number) = self.by_peer.get(&part.document).copied() {
+                if let Some(number) = self.by_peer.get(part.document).copied() {
                     self.close_for(number, Code::BELOW_HORIZON, "snapshots are not taken here yet");
                 }
             }
@@ -400,7 +401,7 @@ impl Session {
         if open.begins > open.tail || open.horizon > open.tail || open.tail > POSITION_MAX {
             return self.unexpected("a log begins after its tail, or ends nowhere");
         }
-        if self.by_peer.contains_key(&open.number) {
+        if self.by_peer.contains(open.number) {
             return self.unexpected("one number stands for two documents");
         }
         let (out, back) = (mine.start_for(&theirs), theirs.start_for(&mine));
@@ -520,7 +521,7 @@ impl Session {
     }
 
     fn on_resume(&mut self, resume: &Resume) {
-        let Some(number) = self.by_peer.get(&resume.document).copied() else { return };
+        let Some(number) = self.by_peer.get(resume.document).copied() else { return };
         let Some(document) = self.documents.get_mut(&number) else { return };
         if document.receiving.taken.is_some() {
             return self.unexpected("a start was said twice");

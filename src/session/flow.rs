@@ -384,7 +384,7 @@ impl Session {
         let now = self.now;
         if self.timers.fired(Timer::Ack, now) {
             if core::mem::take(&mut self.restate) {
-                self.acks_due.extend(self.by_peer.values());
+                self.acks_due.extend(self.by_peer.after(None).map(|(_, number)| *number));
             }
             let due: Vec<_> = self.acks_due.iter().copied().collect();
             due.into_iter().for_each(|number| self.send_ack(number));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::document::brief;
-use super::{BYTES_BEFORE_WELCOME, By, Config, Ending, Event, FRAME_BYTES_MIN, Local, Misuse, Output, Session, Timer};
+use super::{BYTES_BEFORE_WELCOME, By, Ending, Event, FRAME_BYTES_MIN, Misuse, Output, Session, Timer};
 use crate::codes::{Code, Retry};
 use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
 use crate::wire::{Durability, Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
@@ -57,25 +57,26 @@ impl Peer {
     }
 }
 
-pub(super) fn hello(config: &Config, local: &Local) -> Bytes {
-    let hello = Hello {
-        version_min: VERSION_MIN,
-        version_max: VERSION,
-        replica: local.replica,
-        timeline: local.timeline,
-        previous: local.previous,
-        nonce: local.nonce,
-        limits: config.limits,
-        features: FEATURE_PRESENCE & FEATURE_SNAPSHOTS, // none of them is sent yet
-        token: local.token.clone(),
-        extensions: Bytes::new(),
-    };
-    Message::Hello(hello).encode()
-}
-
 impl Session {
+    /// Our Hello, always the same. It is made when it is needed, and not kept by all who are past it.
+    fn hello(&self) -> Bytes {
+        let hello = Hello {
+            version_min: VERSION_MIN,
+            version_max: VERSION,
+            replica: self.local.replica,
+            timeline: self.local.timeline,
+            previous: self.local.previous,
+            nonce: self.local.nonce,
+            limits: self.config.limits,
+            features: FEATURE_PRESENCE & FEATURE_SNAPSHOTS, // none of them is sent yet
+            token: self.local.token.clone(),
+            extensions: Bytes::new(),
+        };
+        Message::Hello(hello).encode()
+    }
+
     pub(super) fn greet(&mut self) {
-        self.link.send_hello(&self.hello);
+        self.link.send_hello(self.hello());
         self.timers.set(Timer::Handshake, self.now + self.config.handshake_max);
         self.arm_repeat();
     }
@@ -98,7 +99,7 @@ impl Session {
         }
         if !self.is_live() {
             self.link.stats.frames_repeated += 1;
-            self.link.send_hello(&self.hello);
+            self.link.send_hello(self.hello());
         }
         self.link.repeat_control(REPEATED_AT_ONCE);
         self.repeats += 1;
@@ -217,7 +218,7 @@ impl Session {
             }
             if peer.heard {
                 self.candidate = Some((nonce, Tag::new(nonce, self.local.nonce)));
-                return self.link.send_hello(&self.hello);
+                return self.link.send_hello(self.hello());
             }
             let another = self.has_accepted() && peer.hello.replica != hello.replica;
             if another || self.left.contains(&nonce) || self.left.len() >= LEFT_MAX {
@@ -275,7 +276,7 @@ impl Session {
     }
 
     fn hellos(&self) -> u64 {
-        xxh3_64(&self.hello).wrapping_add(self.peer.as_ref().map_or(0, |peer| peer.hello_hash))
+        xxh3_64(&self.hello()).wrapping_add(self.peer.as_ref().map_or(0, |peer| peer.hello_hash))
     }
 
     fn send_welcome(&mut self) {

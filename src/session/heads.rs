@@ -37,7 +37,7 @@ impl Session {
     }
 
     pub(super) fn on_heads(&mut self, part: HeadsPart) -> Result<(), Malformed> {
-        let Some(number) = self.by_peer.get(&part.document).copied() else { return Ok(()) };
+        let Some(number) = self.by_peer.get(part.document).copied() else { return Ok(()) };
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let Some(resuming) = document.resuming.as_deref_mut() else {
             self.unexpected("heads came that were not asked for");
@@ -89,7 +89,7 @@ impl Session {
     }
 
     pub(super) fn on_fork(&mut self, fork: &Fork) -> Result<(), Malformed> {
-        let Some(number) = self.by_peer.get(&fork.document).copied() else { return Ok(()) };
+        let Some(number) = self.by_peer.get(fork.document).copied() else { return Ok(()) };
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let ids: &Bytes = &fork.authors;
         if ids.is_empty() || !ids.len().is_multiple_of(16) || ids.len() > 16 * FORKS_MAX {

@@ -56,8 +56,8 @@ impl Link {
     }
 
     /// Hello: sealed with no tag, since it is what tells the nonces.
-    pub(super) fn send_hello(&mut self, frame: &Bytes) {
-        let frame = if self.is_datagram() { Tag::NONE.seal(frame) } else { frame.clone() };
+    pub(super) fn send_hello(&mut self, frame: Bytes) {
+        let frame = if self.is_datagram() { Tag::NONE.seal(&frame) } else { frame };
         self.push(frame);
     }
 
@@ -89,8 +89,18 @@ impl Link {
 
     /// A message that arrives once and in order, whatever the transport does.
     pub(super) fn send_control(&mut self, message: &Message) {
-        self.control.queue.push_back(message.encode());
-        self.pump_control();
+        let inner = message.encode();
+        if self.is_datagram() || self.control_waits() || self.is_early(&inner) {
+            self.control.queue.push_back(inner);
+            self.pump_control();
+        } else {
+            self.send_frame(inner); // a link that is idle has no queue
+        }
+    }
+
+    /// Whether the peer might not take this yet.
+    fn is_early(&self, inner: &Bytes) -> bool {
+        !self.welcome && self.stats.bytes_sent + inner.len() as u64 > BYTES_UNASKED
     }
 
     /// Whether messages of which there may be many should wait.
@@ -126,9 +136,8 @@ impl Link {
     pub(super) fn pump_control(&mut self) {
         let datagram = self.is_datagram();
         while let Some(inner) = self.control.queue.front() {
-            let early = !self.welcome && self.stats.bytes_sent + inner.len() as u64 > BYTES_UNASKED;
             let full = datagram && (self.tag.is_none() || self.control.unconfirmed.len() >= CONTROL_WINDOW);
-            if early || full {
+            if full || self.is_early(inner) {
                 return;
             }
             let Some(inner) = self.control.queue.pop_front() else { return };

@@ -32,6 +32,7 @@ use crate::codes::Code;
 use crate::digest::state_digest;
 use crate::machine::Machine;
 use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::{Durability, Message, Ping, Point, Tag};
 
@@ -51,7 +52,6 @@ pub struct Session {
     now: Instant,
     phase: Phase,
     /// The frame of our Hello.
-    hello: Bytes,
     peer: Option<Box<Peer>>,
     /// A datagram's Hello with another nonce: a new session of the peer's, or an old one's late frame.
     candidate: Option<(u64, Tag)>,
@@ -71,7 +71,7 @@ pub struct Session {
     /// How far the peer's logs were held when the session ended.
     held_at_end: BTreeMap<u32, Cursor>,
     numbers: BTreeMap<DocumentId, u32>,
-    by_peer: BTreeMap<u32, u32>,
+    by_peer: SmallMap<u32, u32>,
     /// Documents that the peer has open and we have not.
     waiting: BTreeMap<DocumentId, Box<crate::wire::Open>>,
     /// Documents that may have something to send, in turn.
@@ -114,14 +114,12 @@ impl Session {
         if let Transport::Datagram { mtu } = &mut config.transport {
             *mtu = (*mtu).max(FRAME_BYTES_MIN as u16);
         }
-        let hello = handshake::hello(&config, &local);
         let mut session = Self {
             link: Link::new(config.transport),
             config,
             local,
             now,
             phase: Phase::Greeting,
-            hello,
             peer: None,
             candidate: None,
             left: Vec::new(),
@@ -135,7 +133,7 @@ impl Session {
             documents: BTreeMap::new(),
             held_at_end: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
+            by_peer: SmallMap::new(),
             waiting: BTreeMap::new(),
             ready: BTreeSet::new(),
             turn: 0,

@@ -16,7 +16,7 @@ const LEVEL_DELAYS: u32 = 2;
 
 impl Session {
     pub(super) fn on_author(&mut self, author: &Announce) -> Result<(), Malformed> {
-        let Some(number) = self.by_peer.get(&author.document).copied() else { return Ok(()) };
+        let Some(number) = self.by_peer.get(author.document).copied() else { return Ok(()) };
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let authors_max = self.config.limits.authors;
         if !document.receiving.announce(author.number, author.author, author.base, authors_max) {
@@ -27,7 +27,7 @@ impl Session {
     }
 
     pub(super) fn on_changes(&mut self, changes: Changes) -> Result<(), Malformed> {
-        match self.by_peer.get(&changes.document).copied() {
+        match self.by_peer.get(changes.document).copied() {
             Some(number) => {
                 self.take(number, changes)?;
                 self.unpark(number)
@@ -179,7 +179,7 @@ impl Session {
 
     /// The peer waits for an acknowledgement. One that is not due would tell it nothing new.
     pub(super) fn on_immediate_ack(&mut self, wanted: ImmediateAck) {
-        let Some(number) = self.by_peer.get(&wanted.document).copied() else { return };
+        let Some(number) = self.by_peer.get(wanted.document).copied() else { return };
         let Some(document) = self.documents.get_mut(&number) else { return };
         document.receiving.awaited = document.receiving.awaited.max(wanted.to);
         if document.receiving.is_awaited() && self.acks_due.contains(&number) {

@@ -247,7 +247,7 @@ async fn attempt(
     let transport = or(connected, unwanted).await?;
     let link = shared.connected(transport.kind(), options, Some(progress.clone()));
     let link = link.map_err(|_| Failure::Unwanted(LinkEnd::Stopped))?;
-    Ok(carry(shared, link, transport).await)
+    Ok(carry(shared, link, transport.split()).await)
 }
 
 fn unwanted(shared: &Shared, progress: &Progress) -> Option<LinkEnd> {

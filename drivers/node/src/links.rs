@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,20 +11,19 @@ use std::time::Duration;
 use antiphon::Instant as Moment;
 use antiphon::replica::{Input, LinkId};
 use antiphon::session::{self, Ending};
+use async_executor::Task;
 use async_io::Timer;
 use bytes::Bytes;
-use futures_lite::future::{or, yield_now};
+use futures_lite::future::{or, poll_once, yield_now};
 
 use crate::config::LinkOptions;
 use crate::engine::{Engine, Shared};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::transport::{FrameReceiver, FrameSender, Transport};
+use crate::transport::{FrameReceiver, FrameSender};
 
 /// Frames received in a row before other tasks have their turn.
 const FRAMES_IN_A_ROW: u32 = 32;
-/// Room for this many frames is kept by a link that has nothing to send.
-const FRAMES_KEPT: usize = 16;
 
 /// What `future` comes to, if that is within `limit`. The timer is set only if it has to be waited for.
 async fn within<T>(limit: Duration, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -35,32 +35,46 @@ async fn within<T>(limit: Duration, future: impl Future<Output = io::Result<T>>)
 }
 
 /// The same of something that the transport is to take; once the link is over it has less time.
-async fn patiently<T>(shared: &Shared, link: LinkId, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+async fn patiently<T>(
+    shared: &Shared,
+    link: LinkId,
+    mut future: Pin<&mut impl Future<Output = io::Result<T>>>,
+) -> io::Result<T> {
+    if let Some(done) = poll_once(future.as_mut()).await {
+        return done;
+    }
+    // It seldom comes to this: what is needed for it is not to be held by every link that is idle.
     let last = async {
         poll_fn(|context| shared.poll_over(link, context)).await;
         Timer::after(shared.config.close_deadline).await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    within(shared.config.write_deadline, or(future, last)).await
+    Box::pin(within(shared.config.write_deadline, or(future, last))).await
 }
 
 /// Carries the frames of a link until it is over, and says how that came about.
-pub(crate) async fn carry(shared: &Arc<Shared>, link: LinkId, transport: impl Transport) -> Over {
-    let (mut sender, receiver) = transport.split();
+pub(crate) async fn carry<S: FrameSender>(
+    shared: &Arc<Shared>,
+    link: LinkId,
+    (mut sender, receiver): (S, impl FrameReceiver),
+) -> Over {
     let Some(executor) = shared.executor.upgrade() else { return shared.forget(link) };
     let receiving = executor.spawn(receive(shared.clone(), link, receiver));
     drop(executor);
     match send(shared, link, &mut sender).await {
-        Ok(()) => {
-            let deadline = shared.config.close_deadline;
-            if within(deadline, sender.close()).await.is_ok() {
-                // A socket that is dropped with something unread in it takes back what it has sent.
-                let _ = within(deadline, async { Ok(receiving.fallible().await) }).await;
-            }
-        }
+        Ok(()) => Box::pin(close(shared, sender, receiving)).await,
         Err(error) => shared.gone(link, Some(said(&error))),
     }
     shared.forget(link)
+}
+
+/// Ends a connection on which everything was sent.
+async fn close(shared: &Shared, mut sender: impl FrameSender, receiving: Task<()>) {
+    let deadline = shared.config.close_deadline;
+    if within(deadline, sender.close()).await.is_ok() {
+        // A socket that is dropped with something unread in it takes back what it has sent.
+        let _ = within(deadline, async { Ok(receiving.fallible().await) }).await;
+    }
 }
 
 fn said(error: &io::Error) -> String {
@@ -71,28 +85,23 @@ fn said(error: &io::Error) -> String {
 }
 
 async fn send(shared: &Shared, link: LinkId, sender: &mut impl FrameSender) -> io::Result<()> {
-    let (mut frames, mut written) = (Vec::new(), 0);
+    let mut written = 0;
     loop {
         let mut waited = false;
-        let more = poll_fn(|context| {
-            let poll = shared.poll_frames(link, std::mem::take(&mut written), &mut frames, context);
+        let frames = poll_fn(|context| {
+            let poll = shared.poll_frames(link, mem::take(&mut written), context);
             waited |= poll.is_pending();
             poll
         });
-        if !more.await {
-            return Ok(());
-        }
+        let Some(frames) = frames.await else { return Ok(()) };
         if !waited {
             yield_now().await; // a peer that takes everything at once must not keep the others waiting
         }
-        for frame in frames.drain(..) {
+        for frame in frames {
             written += cost(&frame);
-            patiently(shared, link, sender.send(frame)).await?;
+            patiently(shared, link, pin!(sender.send(frame))).await?;
         }
-        patiently(shared, link, sender.flush()).await?;
-        if frames.capacity() > FRAMES_KEPT {
-            frames = Vec::new();
-        }
+        patiently(shared, link, pin!(sender.flush())).await?;
     }
 }
 
@@ -178,26 +187,20 @@ impl Shared {
         })
     }
 
-    /// The sending half has brought frames of this cost on their way and wants more: true if there are some, false if
-    /// there will be none any more.
-    pub(crate) fn poll_frames(
-        &self,
-        link: LinkId,
-        written: u64,
-        frames: &mut Vec<Bytes>,
-        context: &Context<'_>,
-    ) -> Poll<bool> {
+    /// The sending half has brought frames of this cost on their way and wants more: `None` if there will be none any
+    /// more.
+    pub(crate) fn poll_frames(&self, link: LinkId, written: u64, context: &Context<'_>) -> Poll<Option<Vec<Bytes>>> {
         let mut engine = self.lock();
         if written > 0 && engine.written(link, written) {
             self.settle(engine);
             engine = self.lock();
         }
-        let Some(state) = engine.links.get_mut(&link) else { return Poll::Ready(false) };
+        let Some(state) = engine.links.get_mut(&link) else { return Poll::Ready(None) };
         if !state.outbox.is_empty() {
-            mem::swap(&mut state.outbox, frames);
-            Poll::Ready(true)
+            // With its memory: a link that has nothing to send keeps none.
+            Poll::Ready(Some(mem::take(&mut state.outbox)))
         } else if state.over.is_some() {
-            Poll::Ready(false)
+            Poll::Ready(None)
         } else {
             state.sender = Some(context.waker().clone());
             Poll::Pending

@@ -294,8 +294,8 @@ impl Node {
     pub fn accept(&self, transport: impl Transport, options: LinkOptions) -> Result<LinkId, Error> {
         let executor = self.0.executor.upgrade().ok_or(Error::Stopped)?;
         let link = self.0.connected(transport.kind(), &options, None)?;
-        let shared = self.0.clone();
-        executor.spawn(async move { _ = carry(&shared, link, transport).await }).detach();
+        let (shared, halves) = (self.0.clone(), transport.split());
+        executor.spawn(async move { _ = carry(&shared, link, halves).await }).detach();
         Ok(link)
     }
 

@@ -20,16 +20,30 @@ pub(crate) struct Documents(BTreeMap<DocumentId, DocumentState>);
 #[derive(Debug, Default)]
 pub(crate) struct DocumentState {
     authority: Authority,
-    /// The storage failed, and is tried again.
-    failure: Option<String>,
-    /// What was appended and lost with that, until the app takes it back.
-    lost: Vec<Bytes>,
+    /// Mostly there is none, and idle documents are many.
+    trouble: Option<Box<Trouble>>,
     /// How many bodies were appended.
     appended: u64,
     /// The position after the last durable entry.
     pub(crate) tail: u64,
     /// How often the log began anew, or lost its end.
     pub(crate) restarts: u64,
+}
+
+/// What is wrong with a document's storage, or was.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// It failed, and is tried again.
+    failure: Option<String>,
+    /// What was appended and lost with that, until the app takes it back.
+    lost: Vec<Bytes>,
+}
+
+impl DocumentState {
+    fn works_again(&mut self) {
+        self.trouble.take_if(|trouble| trouble.lost.is_empty());
+        self.trouble.iter_mut().for_each(|trouble| trouble.failure = None);
+    }
 }
 
 impl Documents {
@@ -66,7 +80,7 @@ impl Documents {
     /// What is wrong with a document, if anything is.
     pub(crate) fn check(&self, document: &DocumentId) -> Result<(), Error> {
         let state = self.get(document).ok_or_else(|| Misuse::NotOpen(document.clone()))?;
-        if let Some(reason) = &state.failure {
+        if let Some(reason) = state.trouble.as_ref().and_then(|trouble| trouble.failure.as_ref()) {
             return Err(Error::Storage { document: Some(document.clone()), reason: reason.clone() });
         }
         self.check_lost(document)
@@ -74,16 +88,17 @@ impl Documents {
 
     /// Whether something of it was lost that the app has not taken back.
     pub(crate) fn check_lost(&self, document: &DocumentId) -> Result<(), Error> {
-        match self.get(document).map_or(0, |state| state.lost.len() as u64) {
+        match self.get(document).and_then(|state| state.trouble.as_ref()).map_or(0, |trouble| trouble.lost.len()) {
             0 => Ok(()),
-            appends => Err(Error::Lost { document: document.clone(), appends }),
+            appends => Err(Error::Lost { document: document.clone(), appends: appends as u64 }),
         }
     }
 
     /// What was lost of a document, which then is as if it had never been appended.
     pub(crate) fn take_lost(&mut self, document: &DocumentId) -> Result<Vec<Bytes>, Misuse> {
         let state = self.0.get_mut(document).ok_or_else(|| Misuse::NotOpen(document.clone()))?;
-        Ok(std::mem::take(&mut state.lost))
+        let lost = state.trouble.as_mut().map(|trouble| std::mem::take(&mut trouble.lost));
+        Ok(lost.unwrap_or_default())
     }
 
     /// Whether a fork in this document is mended by itself, when it is found on a link of this kind.
@@ -111,12 +126,14 @@ impl Documents {
         }
         state.tail = state.tail.max(tail);
         match event {
-            Event::Opened { .. } => state.failure = None,
+            Event::Opened { .. } => state.works_again(),
             Event::Recovered { lost, .. } => {
-                state.failure = None;
-                state.lost.extend_from_slice(lost);
+                state.works_again();
+                if !lost.is_empty() {
+                    state.trouble.get_or_insert_default().lost.extend_from_slice(lost);
+                }
             }
-            Event::Failed { reason, .. } => state.failure = Some(reason.clone()),
+            Event::Failed { reason, .. } => state.trouble.get_or_insert_default().failure = Some(reason.clone()),
             _ => {}
         }
         true

@@ -111,12 +111,12 @@ pub struct SocketSender<S>(Arc<Shared<S>>);
 pub struct SocketReceiver<S>(Arc<Shared<S>>);
 
 impl<S: ByteStream> FrameSender for SocketSender<S> {
-    async fn send(&mut self, frame: Bytes) -> io::Result<()> {
-        self.push(Message::Binary(frame)).await
+    fn send(&mut self, frame: Bytes) -> impl Future<Output = io::Result<()>> + Send {
+        self.push(Message::Binary(frame))
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|context| Pin::new(&mut self.0.lock().stream).poll_flush(context)).await.map_err(broken)
+    fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        poll_fn(|context| Pin::new(&mut self.0.lock().stream).poll_flush(context).map_err(broken))
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -138,16 +138,15 @@ impl<S: ByteStream> FrameSender for SocketSender<S> {
 }
 
 impl<S: ByteStream> SocketSender<S> {
-    async fn push(&mut self, message: Message) -> io::Result<()> {
+    /// Not an `async fn`: that would have room for the message twice, in every connection.
+    fn push(&mut self, message: Message) -> impl Future<Output = io::Result<()>> + Send {
         let mut message = Some(message);
-        poll_fn(|context| {
+        poll_fn(move |context| {
             let mut state = self.0.lock();
             let mut stream = Pin::new(&mut state.stream);
-            ready!(stream.as_mut().poll_ready(context))?;
-            Poll::Ready(message.take().map_or(Ok(()), |message| stream.start_send(message)))
+            ready!(stream.as_mut().poll_ready(context)).map_err(broken)?;
+            Poll::Ready(message.take().map_or(Ok(()), |message| stream.start_send(message)).map_err(broken))
         })
-        .await
-        .map_err(broken)
     }
 }
 
