@@ -19,6 +19,7 @@ use antiphon_memory::{CrashPoint, Disk, Pair};
 use antiphon_sim::World;
 use antiphon_sim::world::{Medium, NodeId, PathId};
 use bytes::Bytes;
+use common::restored::identity;
 use common::*;
 
 // -------------------------------------------------------------------------------------------- gaps
@@ -471,15 +472,21 @@ fn a_cursor_is_durable_with_the_ops_that_it_stands_for() {
 
 #[test]
 fn a_reset_beyond_its_deadline_is_a_failure_and_is_tried_again() {
-    for succeeds in [true, false] {
+    for (succeeds, new_id_written) in [(true, true), (false, true), (true, false), (false, false)] {
         let (mut world, nodes) = world(10, 2);
         let (node, other) = (nodes[0], nodes[1]);
         let path = world.join(node, other, Medium::reliable(MILLISECOND));
         world.append(node, &doc(), "a");
         world.run_for(SECOND);
-        world.stall_storage(node, true);
-        let link = world.link(path, node).expect("they are connected");
+        let (link, before) = (world.link(path, node).expect("they are connected"), world.id(node));
+        world.stall_storage(node, !new_id_written);
+        world.set_storage_delay(node, MILLISECOND); // so that the new id is written at one moment and the reset at another
         world.input(node, antiphon::replica::Input::Reset { document: doc(), link });
+        if new_id_written {
+            let written = |world: &World| identity(world.disk(node)).replica != before;
+            assert!(world.run_until(SECOND, written));
+            world.stall_storage(node, true);
+        }
         world.run_for(29 * SECOND);
         assert!(!told(&world, node).contains(&Told::Failed));
         world.run_for(5 * SECOND);

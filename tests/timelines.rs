@@ -72,6 +72,17 @@ impl Model {
         Timeline::new(self.drawn)
     }
 
+    /// Timelines of the document's own in which it did not grow are known to nobody once it is loaded anew.
+    fn forget_unstored(&mut self) {
+        while self.spans.last().is_some_and(|last| last.own && !self.is_stored(last.timeline)) {
+            self.spans.pop();
+        }
+    }
+
+    fn is_stored(&self, timeline: Timeline) -> bool {
+        self.stored.iter().any(|(record, _)| record.timeline == timeline)
+    }
+
     fn load(&mut self) {
         let records = self.stored.iter().map(|(record, _)| *record).collect();
         self.history = History::load(Arc::new(self.opens.clone()), records, self.forgotten, self.tail);
@@ -81,6 +92,7 @@ impl Model {
         let open = self.opens.count();
         match step {
             Step::Open { lost } => {
+                self.forget_unstored();
                 self.tail -= lost.min(self.tail);
                 // Storage is prefix-consistent: a record is gone with the entry that it came with.
                 let tail = self.tail;
@@ -90,7 +102,10 @@ impl Model {
                 self.spans.push(Span { timeline, open: open + 1, begins: self.tail, own: false });
                 self.load();
             }
-            Step::Reload => self.load(),
+            Step::Reload => {
+                self.forget_unstored();
+                self.load();
+            }
             Step::Append { count } => {
                 if self.history.unrecorded() {
                     self.stored.push((self.history.current(), true));
@@ -101,7 +116,6 @@ impl Model {
             Step::Begin => {
                 let timeline = self.draw();
                 self.history.begin(timeline, self.tail);
-                self.stored.push((self.history.current(), false));
                 self.spans.push(Span { timeline, open, begins: self.tail, own: true });
             }
             Step::Reset { tail } => {
@@ -133,8 +147,7 @@ impl Model {
         let last = self.spans.len() - 1;
         let (current, span) = (self.history.current(), self.spans[last]);
         assert_eq!((current.timeline, current.open, current.begins), (span.timeline, span.open, span.begins));
-        let recorded = self.stored.iter().any(|(record, _)| record.open == self.opens.count());
-        assert_eq!(self.history.unrecorded(), !recorded);
+        assert_eq!(self.history.unrecorded(), !self.is_stored(current.timeline));
         for index in 0..=last {
             let timeline = self.spans[index].timeline;
             match self.history.end(timeline, self.tail) {

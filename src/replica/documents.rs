@@ -322,6 +322,12 @@ impl Replica {
                 self.fail(document, String::from("a write took longer than its deadline"));
             }
             (_, Some((_, deadline))) => self.set_document_alarm(document, deadline),
+            (State::Ready(_), None) if state.mending.is_wanted() => match self.identity_write {
+                Some((_, deadline)) if deadline <= self.now => {
+                    self.fail(document, String::from("the write of a new id took longer than its deadline"));
+                }
+                _ => self.reset_when_quiet(document),
+            },
             (State::Ready(_), None) if state.is_idle() => self.forget(document),
             (State::Ready(_), None) => self.rest(document),
             _ => {}

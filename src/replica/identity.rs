@@ -35,12 +35,13 @@ impl Replica {
     pub(super) fn write_identity(&mut self) {
         let identity = self.identity.clone();
         let ticket = self.request(Asked::Identity, Request::Write(Transaction::Identity(identity)));
-        self.identity_write = Some(ticket);
+        let deadline = self.identity_write.map_or(self.now + self.config.write_deadline, |(_, deadline)| deadline);
+        self.identity_write = Some((ticket, deadline));
     }
 
     pub(super) fn identity_written(&mut self, ticket: Ticket) {
         self.identity_retry.reset();
-        if self.identity_write.take_if(|latest| *latest == ticket).is_some() {
+        if self.identity_write.take_if(|(latest, _)| *latest == ticket).is_some() {
             self.reset_waiting();
         }
     }

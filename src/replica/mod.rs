@@ -46,8 +46,8 @@ use tickets::{Asked, Opened, Reading, Tickets};
 pub struct Replica {
     config: Config,
     identity: Identity,
-    /// The write of the identity that is under way, or that failed and is tried again.
-    identity_write: Option<Ticket>,
+    /// The write of the identity that is under way, or that failed and is tried again, and until when it should be done.
+    identity_write: Option<(Ticket, Instant)>,
     /// When the identity is written again that could not be.
     identity_retry: Backoff,
     opens: Arc<crate::timeline::Opens>,

@@ -102,6 +102,11 @@ impl Mending {
         }
     }
 
+    /// Whether a reset waits until it can be written.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.stage == Stage::Wanted
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Whole | Stage::Refetching)
     }
@@ -181,13 +186,13 @@ impl Replica {
     /// Starts a reset that is wanted, once the document is loaded, no write is under way, and the new id is durable: under
     /// the old one, what is appended to the new log could follow another history than what was put aside.
     pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
-        if self.identity_write.is_some() {
-            return;
-        }
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
         if state.mending.stage != Stage::Wanted || state.log().is_none() || state.is_writing() {
             return;
+        }
+        if let Some((_, deadline)) = self.identity_write {
+            return self.set_document_alarm(document, deadline);
         }
         let timeline = self.draw_timeline();
         let record = TimelineRecord { open, timeline, begins: 0 };
