@@ -217,8 +217,8 @@ impl Replica {
     pub(super) fn salvage_from(&mut self, document: &DocumentId, link: LinkId) {
         let (Some(from), Some(state)) = (self.links.get(&link), self.documents.get_mut(document)) else { return };
         let authority = state.options().authority;
-        if state.mending.stage == Stage::Refetching && state.mending.is_source(&from.session, from.upstream, authority)
-        {
+        let is_source = state.mending.is_source(&from.session, from.upstream, authority);
+        if state.mending.stage == Stage::Refetching && is_source {
             state.mending.stage = Stage::Salvaging;
             self.read_aside(document);
             self.attach_waiting(document);
