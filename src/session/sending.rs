@@ -419,7 +419,7 @@ impl Sending {
         }
         self.acks_seen = ack.number;
         self.started?;
-        if !self.is_place(ack.received) || ack.held > ack.received.position {
+        if !self.is_place(ack.received) || self.acked.max(ack.held) > ack.received.position {
             return None;
         }
         self.window = ack.window;
@@ -459,7 +459,7 @@ impl Sending {
         }
         self.acks_seen = rewind.number;
         let to = rewind.to.unwrap_or(self.sent).min(self.sent);
-        if !self.is_place(rewind.received) || !self.is_place(rewind.from) {
+        if !self.is_place(rewind.received) || !self.is_place(rewind.from) || self.acked > rewind.received.position {
             return None;
         }
         if rewind.from.position < self.acked {

@@ -336,6 +336,8 @@ fn acknowledgements() -> Vec<Attack> {
             UNEXPECTED,
         ),
         ("durable before it was taken", Opened, vec![ack(1, 1, 2)], UNEXPECTED),
+        ("no more received than long ago", Opened, vec![ack(1, 3, 1), ack(2, 1, 0)], Lives),
+        ("durable, and then not received", Opened, vec![ack(1, 3, 2), ack(2, 1, 0)], UNEXPECTED),
         ("acknowledgements that are old", Opened, vec![ack(2, 3, 3), ack(1, 9, 9), ack(2, 9, 9)], Lives),
         (
             "windows beyond everything",
@@ -392,6 +394,12 @@ fn rewinds() -> Vec<Attack> {
             "a Rewind past the end of an op",
             Opened,
             vec![rewind(1, 0, Point { position: 1, offset: 1000 }, None)],
+            UNEXPECTED,
+        ),
+        (
+            "a Rewind that says what was durable is not received",
+            Opened,
+            vec![ack(1, 3, 2), rewind(2, 1, Point::at(2), None)],
             UNEXPECTED,
         ),
         ("Rewinds of what is durable", Opened, vec![ack(1, 3, 3), rewind(2, 3, Point::at(0), None)], Lives),
