@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::attaching::Attached;
-use super::pipeline::Pipeline;
+use super::pipeline::LazyPipeline;
 use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::log::Log;
@@ -29,7 +29,7 @@ pub(super) struct Document {
     pub(super) state: State,
     /// How the app opened it; `None`: only peers have it open.
     pub(super) wanted: Option<Options>,
-    pub(super) pipeline: Pipeline,
+    pub(super) pipeline: LazyPipeline,
     /// Bodies that wait until the document is loaded, and their cost.
     pub(super) waiting: Vec<Bytes>,
     pub(super) waiting_cost: u64,
@@ -66,7 +66,7 @@ impl Document {
             links: SmallMap::new(),
             state: State::Loading(loading),
             wanted: None,
-            pipeline: Pipeline::default(),
+            pipeline: LazyPipeline::default(),
             waiting: Vec::new(),
             waiting_cost: 0,
             in_doubt: None,
@@ -115,7 +115,7 @@ impl Document {
 
     /// The log was put aside as a whole, and is to be loaded again.
     pub(super) fn started_anew(&mut self) {
-        self.pipeline = Pipeline::default(); // the heads and cursors in it are those of the old log
+        self.pipeline = LazyPipeline::default(); // the heads and cursors in it are those of the old log
         self.known_tail = 0;
         self.mending.started_anew();
     }
@@ -342,6 +342,7 @@ impl Replica {
             return self.set_document_alarm(document, again);
         }
         state.log_mut().into_iter().for_each(|log| log.trim(0));
+        state.pipeline.rest();
     }
 
     fn forget(&mut self, document: &DocumentId) {

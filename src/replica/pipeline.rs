@@ -1,9 +1,11 @@
 //! The pipeline: what wants to be in a log is judged, gathered, written, and shown when it is durable.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::hash::{Hash, Hasher};
+use core::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
 
@@ -38,6 +40,10 @@ pub(super) struct Pipeline {
     pub(super) writing: Option<Writing>,
 }
 
+/// A pipeline that is there once something comes, and until the document rests: idle documents are many.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LazyPipeline(Option<Box<Pipeline>>);
+
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Writing {
     pub(super) ticket: Ticket,
@@ -47,6 +53,49 @@ pub(super) struct Writing {
     pub(super) salvage: Range<usize>,
     pub(super) deadline: Instant,
     pub(super) cost: u64,
+}
+
+static NOTHING: Pipeline = Pipeline {
+    ahead: SmallMap::new(),
+    entries: Vec::new(),
+    cost: 0,
+    cursors: SmallMap::new(),
+    held: SmallMap::new(),
+    salvaged: None,
+    salvage: 0..0,
+    awaited: BTreeMap::new(),
+    writing: None,
+};
+
+impl Deref for LazyPipeline {
+    type Target = Pipeline;
+
+    fn deref(&self) -> &Pipeline {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for LazyPipeline {
+    fn deref_mut(&mut self) -> &mut Pipeline {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Hash for LazyPipeline {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl LazyPipeline {
+    /// Gives back its memory, if nothing is on its way.
+    pub(super) fn rest(&mut self) {
+        self.0.take_if(|pipeline| pipeline.is_idle() && pipeline.awaited.is_empty());
+    }
+
+    fn existing(&mut self) -> Option<&mut Pipeline> {
+        self.0.as_deref_mut()
+    }
 }
 
 impl Pipeline {
@@ -103,6 +152,9 @@ impl Document {
     }
 
     pub(super) fn push_bodies(&mut self, me: ReplicaId, bodies: Vec<Bytes>) {
+        if bodies.is_empty() {
+            return;
+        }
         let mut head = self.taken_head(me);
         self.pipeline.reserve(bodies.len());
         for body in bodies {
@@ -141,7 +193,7 @@ impl Document {
         outputs: &mut VecDeque<Output>,
     ) -> bool {
         let State::Ready(log) = &self.state else { return false };
-        let pipeline = &mut self.pipeline;
+        let Some(pipeline) = self.pipeline.existing() else { return false };
         if pipeline.writing.is_some() || pipeline.is_empty() || self.mending.is_resetting() {
             return false;
         }
@@ -188,13 +240,14 @@ impl Document {
 
     /// Own ops that are not yet being written are authored anew under another id.
     pub(super) fn reauthor(&mut self, before: ReplicaId, after: ReplicaId) {
-        self.pipeline.ahead = SmallMap::new();
-        for entry in self.pipeline.writing.iter().flat_map(|writing| &writing.batch.entries) {
+        let Some(pipeline) = self.pipeline.existing() else { return };
+        pipeline.ahead = SmallMap::new();
+        for entry in pipeline.writing.iter().flat_map(|writing| &writing.batch.entries) {
             let head = Head { seq: entry.op.id.seq, chain: entry.chain };
-            self.pipeline.ahead.insert(entry.op.id.author, head);
+            pipeline.ahead.insert(entry.op.id.author, head);
         }
-        self.pipeline.cost = 0;
-        for Entry { op, origin, .. } in core::mem::take(&mut self.pipeline.entries) {
+        pipeline.cost = 0;
+        for Entry { op, origin, .. } in core::mem::take(&mut pipeline.entries) {
             let own = op.id.author == before && origin.is_none();
             let author = if own { after } else { op.id.author };
             let head = self.taken_head(author);
@@ -205,7 +258,7 @@ impl Document {
     /// Takes back what is not yet being written: own bodies wait, what peers sent will come again, what was salvaged is
     /// still put aside.
     pub(super) fn withdraw(&mut self, me: ReplicaId) {
-        let Pipeline { entries, writing, salvage, .. } = core::mem::take(&mut self.pipeline);
+        let Pipeline { entries, writing, salvage, .. } = core::mem::take(&mut *self.pipeline);
         self.pipeline.writing = writing;
         let appended = (0..).zip(entries).filter(|(index, _)| !salvage.contains(index)).map(|(_, entry)| entry);
         let own = appended.filter(|entry| entry.op.id.author == me && entry.origin.is_none());
@@ -218,14 +271,15 @@ impl Document {
     /// The link is gone, or the document is no longer to be open on it.
     pub(super) fn forget_link(&mut self, link: LinkId) {
         self.forget_held(link);
-        self.pipeline.awaited.remove(&link);
+        self.pipeline.existing().into_iter().for_each(|pipeline| _ = pipeline.awaited.remove(&link));
         self.links.remove(link);
     }
 
     /// What a session has under way is no longer of interest to it.
     pub(super) fn forget_held(&mut self, link: LinkId) {
-        self.pipeline.held.remove(link);
-        if let Some(writing) = &mut self.pipeline.writing {
+        let Some(pipeline) = self.pipeline.existing() else { return };
+        pipeline.held.remove(link);
+        if let Some(writing) = &mut pipeline.writing {
             writing.held.remove(link);
         }
     }
@@ -243,7 +297,7 @@ impl Document {
             let appended = entries.iter().enumerate().filter(|(index, _)| !salvage.contains(index));
             appended.filter(|(_, entry)| entry.origin.is_none()).count()
         };
-        let Pipeline { entries, salvage, writing, .. } = &self.pipeline;
+        let Pipeline { entries, salvage, writing, .. } = &*self.pipeline;
         let writing = writing.as_ref().map_or(0, |writing| own(&writing.batch.entries, &writing.salvage));
         let in_doubt = self.in_doubt.as_ref().map_or(0, |in_doubt| in_doubt.len());
         let bodies = writing + own(entries, salvage) + self.waiting.len() + in_doubt;
