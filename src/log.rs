@@ -134,6 +134,11 @@ impl Log {
         self.history.begin(timeline, tail);
     }
 
+    /// The current timeline is durable, though nothing was appended in it.
+    pub fn recorded(&mut self) {
+        self.history.recorded();
+    }
+
     /// The record that must be stored with the next append, if any.
     pub fn unrecorded(&self) -> Option<TimelineRecord> {
         self.history.unrecorded().then(|| self.history.current())

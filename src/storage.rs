@@ -118,8 +118,8 @@ pub enum Transaction {
     Identity(Identity),
     /// More of a document. Refused if [`Batch::position`] is not the tail.
     Append(Arc<Batch>),
-    /// A document starts anew: its entries go after those already put aside; heads, timelines and cursors are gone;
-    /// `timeline`, which begins at 0, is its only one.
+    /// A document starts anew: its entries are put aside, before those that were and are not dealt with, for ops of theirs
+    /// may follow on those; heads, timelines and cursors are gone; `timeline`, which begins at 0, is its only one.
     Reset {
         /// The document.
         document: DocumentId,

@@ -157,6 +157,12 @@ impl History {
         self.begun = true;
     }
 
+    /// Whether a timeline was [begun](Self::begin) of which no append was stored: whoever loads the document again does not
+    /// find it.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
     fn push(&mut self, record: TimelineRecord) {
         self.records.push(record);
         if self.records.len() > TIMELINES_MAX {

@@ -11,7 +11,7 @@ use super::pipeline::LazyPipeline;
 use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::log::Log;
-use crate::op::{DocumentId, OP_OVERHEAD, OpId};
+use crate::op::{DocumentId, OP_OVERHEAD, OpId, Timeline};
 use crate::retry::Backoff;
 use crate::small::SmallMap;
 use crate::storage::{Request, StoredDocument};
@@ -41,8 +41,8 @@ pub(super) struct Document {
     pub(super) in_doubt: Option<Box<Vec<(OpId, Bytes)>>>,
     /// How often the storage failed, since it last worked.
     pub(super) backoff: Option<Box<Backoff>>,
-    /// Where the log ended when it was last in memory.
-    pub(super) known_tail: u64,
+    /// After a failure: the timeline in which positions were given out, and the tail. Peers may know of both.
+    pub(super) known: Option<Box<(Timeline, u64)>>,
     pub(super) alarm: Option<Instant>,
     /// Something was written since the last alarm.
     pub(super) grew: bool,
@@ -71,7 +71,7 @@ impl Document {
             waiting_cost: 0,
             in_doubt: None,
             backoff: None,
-            known_tail: 0,
+            known: None,
             alarm: None,
             grew: false,
             mending: super::reset::Mending::default(),
@@ -116,7 +116,7 @@ impl Document {
     /// The log was put aside as a whole, and is to be loaded again.
     pub(super) fn started_anew(&mut self) {
         self.pipeline = LazyPipeline::default(); // the heads and cursors in it are those of the old log
-        self.known_tail = 0;
+        self.known = None;
         self.mending.started_anew();
     }
 
@@ -228,10 +228,10 @@ impl Replica {
         state.mending.loaded(aside, &timelines);
         let history = History::load(opens, timelines, forgotten, tail);
         let mut log = Log::load(history, heads, horizon, tail);
-        if tail < state.known_tail {
+        let current = log.history().current().timeline;
+        if state.known.take().is_some_and(|known| known.0 != current || known.1 > tail) {
             log.begin(timeline); // the storage has lost what peers may know of
         }
-        state.known_tail = tail;
         let held = log.heads().clone();
         let seq = held.get(me).seq;
         let opened = Event::Opened { document: document.clone(), heads: held.clone(), tail };
@@ -281,7 +281,7 @@ impl Replica {
             in_doubt.extend(appended.filter_map(|(_, entry)| Some((entry.op.id, entry.op.body.bytes()?.clone()))));
         }
         if let Some(log) = state.log() {
-            state.known_tail = state.known_tail.max(log.tail());
+            state.known = Some(Box::new((log.history().current().timeline, log.tail())));
         }
         state.state = State::Failed;
         let (base, cap) = self.config.retry;
@@ -345,7 +345,14 @@ impl Replica {
         state.pipeline.rest();
     }
 
+    /// Forgets a document that is idle; but not a timeline that the storage does not know.
     fn forget(&mut self, document: &DocumentId) {
+        if let Some(state) = self.documents.get_mut(document)
+            && state.log().is_some_and(|log| log.history().is_begun())
+        {
+            state.pipeline.timeline = true;
+            return self.write(document);
+        }
         let Some(state) = self.documents.remove(document) else { return };
         self.numbers.remove(&state.number);
         if let Some(at) = state.alarm {

@@ -32,6 +32,8 @@ pub(super) struct Pipeline {
     /// The same, by session.
     pub(super) held: SmallMap<LinkId, u64>,
     pub(super) salvaged: Option<u64>,
+    /// The log's timeline is to be stored although nothing grows.
+    pub(super) timeline: bool,
     /// Which of the entries were put aside by a reset: they are still there until they are durable here.
     pub(super) salvage: Range<usize>,
     /// Links that are to acknowledge at once, when the log has grown to a position.
@@ -62,6 +64,7 @@ static NOTHING: Pipeline = Pipeline {
     cursors: SmallMap::new(),
     held: SmallMap::new(),
     salvaged: None,
+    timeline: false,
     salvage: 0..0,
     awaited: BTreeMap::new(),
     writing: None,
@@ -101,7 +104,7 @@ impl LazyPipeline {
 impl Pipeline {
     pub(super) fn is_empty(&self) -> bool {
         let nothing_held = self.cursors.len() == 0 && self.held.len() == 0;
-        self.entries.is_empty() && nothing_held && self.salvaged.is_none()
+        self.entries.is_empty() && nothing_held && self.salvaged.is_none() && !self.timeline
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -198,10 +201,11 @@ impl Document {
             return false;
         }
         let entries = core::mem::take(&mut pipeline.entries);
+        let grows = core::mem::take(&mut pipeline.timeline) || !entries.is_empty();
         let batch = Arc::new(Batch {
             document: id.clone(),
             position: log.tail(),
-            timeline: log.unrecorded().filter(|_| !entries.is_empty()),
+            timeline: log.unrecorded().filter(|_| grows),
             entries,
             cursors: core::mem::take(&mut pipeline.cursors).into_vec(),
             salvaged: pipeline.salvaged.take(),
@@ -400,8 +404,10 @@ impl Replica {
                 None => {}
             }
         }
+        if batch.timeline.is_some() {
+            log.recorded();
+        }
         log.extend(&batch.entries);
-        state.known_tail = log.tail();
         state.grew = true;
         state.pipeline.settle();
         state.backoff = None; // not before: a disk that is full still lets itself be read

@@ -1,13 +1,16 @@
 //! My log: changes sent, whose turn it is, and what the peer says it has of it.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::document::Document;
 use super::sending::{Allowance, Step};
 use super::{Event, Live, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
 use crate::op::Timeline;
+use crate::time::Instant;
 use crate::wire::{Access, Ack, Announce, Credit, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
 
 impl Session {
@@ -111,7 +114,7 @@ impl Session {
         self.outstanding += packed.cost;
         let Some(document) = self.documents.get_mut(&number) else { return false };
         if !document.sending.is_unreceived() {
-            document.sending.progress = self.now;
+            document.sending.begin(self.now);
         }
         let window = document.sending.window;
         document.sending.sent_live(packed, window);
@@ -273,7 +276,7 @@ impl Session {
                 }
                 Step::Send { packed, end, fresh, part } => {
                     if fresh && !was_unreceived {
-                        document.sending.progress = self.now;
+                        document.sending.begin(self.now);
                     }
                     self.sent(number, &packed, end, fresh, part);
                     self.ready.insert(number);
@@ -410,9 +413,19 @@ impl Session {
         if document.sending.is_unreceived() {
             let wait = self.round_trip.wait(self.config.ack_delay, document.sending.tries);
             self.timers.set_earlier(Timer::Retransmit, document.sending.progress + wait);
-        } else if let Some(due) = self.level_due(number) {
+        } else if let Some(due) = self.ack_due(number).or_else(|| self.level_due(number)) {
             self.timers.set_earlier(Timer::Retransmit, due);
         }
+    }
+
+    /// When it is asked again whether what was received is durable: the acknowledgement that said so may be lost, and
+    /// whoever waits for one itself has no reason to say so twice.
+    fn ack_due(&self, number: u32) -> Option<Instant> {
+        /// A storage takes its time: it is asked for after so many waits, doubled.
+        const DOUBLED: u32 = 2;
+        let sending = &self.documents.get(&number)?.sending;
+        let is_due = self.link.is_datagram() && sending.is_unacknowledged();
+        is_due.then(|| sending.progress + self.round_trip.wait(self.config.ack_delay, DOUBLED + sending.tries))
     }
 
     /// Measures the round trip by what was just sent, if nothing else measures it.
@@ -434,6 +447,18 @@ impl Session {
                 document.sending.recover(now);
                 self.timed = None;
                 self.wake(number);
+            }
+            self.set_retransmit(number);
+        }
+        let unacknowledged = self.documents.iter().filter(|(_, document)| document.sending.is_unacknowledged());
+        let numbers: Vec<_> = unacknowledged.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if self.ack_due(number).is_some_and(|due| due <= now)
+                && let Some(Document { sending, .. }) = self.documents.get_mut(&number).map(Box::as_mut)
+            {
+                (sending.progress, sending.tries) = (now, sending.tries + 1);
+                let to = sending.received.position;
+                self.link.send(&Message::ImmediateAck(ImmediateAck { document: number, to }));
             }
             self.set_retransmit(number);
         }

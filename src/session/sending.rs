@@ -134,6 +134,16 @@ impl Sending {
         self.started.is_some() && self.received < self.sent
     }
 
+    /// Whether everything that was sent was received, and not all of it is durable there, as far as is known here.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.started.is_some() && self.received == self.sent && self.acked < self.received.position
+    }
+
+    /// Something is about to be sent where nothing was under way.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.progress, self.tries) = (now, 0);
+    }
+
     /// Whether there is nothing to look at: everything was passed, and nothing is to be sent again.
     pub(super) fn is_idle(&self) -> bool {
         let passed = self.passed >= self.tail && self.sent.offset == 0;
@@ -430,7 +440,7 @@ impl Sending {
 
     fn receive(&mut self, received: Point, now: Instant) {
         if received > self.received {
-            (self.progress, self.tries) = (now, 0);
+            self.begin(now);
             if let Some(recovery) = &mut self.recovery {
                 recovery.next = recovery.next.max(received);
                 recovery.step = recovery.step.saturating_mul(2);

@@ -177,12 +177,13 @@ impl Session {
         }
     }
 
-    /// The peer waits for an acknowledgement. One that is not due would tell it nothing new.
+    /// The peer waits for an acknowledgement. One that is not due would tell it nothing new, unless the last was lost.
     pub(super) fn on_immediate_ack(&mut self, wanted: ImmediateAck) {
         let Some(number) = self.by_peer.get(wanted.document).copied() else { return };
         let Some(document) = self.documents.get_mut(&number) else { return };
         document.receiving.awaited = document.receiving.awaited.max(wanted.to);
-        if document.receiving.is_awaited() && self.acks_due.contains(&number) {
+        let may_tell = self.link.is_datagram() || self.acks_due.contains(&number);
+        if document.receiving.is_awaited() && may_tell {
             self.send_ack(number);
         }
     }
@@ -211,7 +212,7 @@ impl Session {
         let skip = document.sending.skip().filter(|_| sends).map(|(from, to)| Skip { document: number, from, to });
         if skip.is_some() {
             if !document.sending.is_unreceived() {
-                document.sending.progress = self.now;
+                document.sending.begin(self.now);
             }
             document.sending.skipped();
         }

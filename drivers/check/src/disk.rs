@@ -110,8 +110,9 @@ impl Contents {
             }
             Transaction::Reset { document, timeline } => {
                 let document = self.documents.entry(document.clone()).or_default();
+                let from = document.state.aside.map_or(0, |(from, _)| from as usize);
+                document.aside.splice(from..from, document.entries.drain(..));
                 document.state = document.state.reset(*timeline);
-                document.aside.append(&mut document.entries);
                 document.cursors.clear();
             }
         }

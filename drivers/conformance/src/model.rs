@@ -93,8 +93,9 @@ impl Model {
             }
             Transaction::Reset { document, timeline } => {
                 let held = self.documents.entry(document.clone()).or_default();
+                let from = held.state.aside.map_or(0, |(from, _)| from as usize);
+                held.aside.splice(from..from, held.entries.drain(..));
                 held.state = held.state.reset(*timeline);
-                held.aside.append(&mut held.entries);
                 held.cursors.clear();
             }
         }

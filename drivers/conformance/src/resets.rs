@@ -48,7 +48,7 @@ pub fn a_reset_puts_aside<H: Harness>(harness: &mut H) {
     model.check(&mut harness.reopen(storage));
 }
 
-/// A second reset puts its entries after those of the first.
+/// A second reset puts its entries before those of the first, which may follow on them.
 pub fn resets_keep_the_order<H: Harness>(harness: &mut H) {
     let mut storage = harness.fresh();
     let (mut model, id) = some_log(&mut storage);
@@ -57,7 +57,7 @@ pub fn resets_keep_the_order<H: Harness>(harness: &mut H) {
         model.reset(&mut storage, &id, record(open));
         assert_eq!(aside_from(&mut storage, &id, 0), aside, "the entries put aside by open {open}");
         let batch = model.batch(&id, (0..open).map(|_| (replica(1), body(&format!("of open {open}")))));
-        aside.extend(batch.entries.iter().cloned());
+        aside.splice(0..0, batch.entries.iter().cloned());
         model.append(&mut storage, batch);
         model.check(&mut storage);
     }
@@ -90,7 +90,7 @@ pub fn salvage_ends_in_a_drop<H: Harness>(harness: &mut H) {
     assert_eq!(deal(&mut storage, &mut model, 2), Some((3, 8)), "what is aside when dealing goes back");
     let mut storage = harness.reopen(storage);
     model.check(&mut storage);
-    // A reset meanwhile: its three go after those that are left.
+    // A reset meanwhile: its entries go before those that are left.
     model.reset(&mut storage, &id, record(2));
     model.check(&mut storage);
     assert_eq!(done(storage.document(&id)).aside, Some((3, 11)), "what is aside after another reset");

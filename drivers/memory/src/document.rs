@@ -188,7 +188,9 @@ impl Document {
     }
 
     fn reset(&self, timeline: TimelineRecord) -> Self {
-        let aside = self.aside.iter().chain(&self.entries).cloned().collect();
+        let from = self.state.aside.map_or(0, |(from, _)| from);
+        let (dealt_with, left) = self.aside.split_at(from as usize);
+        let aside = dealt_with.iter().chain(&self.entries).chain(left).cloned().collect();
         Self { state: self.state.reset(timeline), aside, ..Self::default() }
     }
 

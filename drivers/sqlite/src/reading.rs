@@ -39,7 +39,7 @@ pub(crate) struct Record {
     pub(crate) forgotten: u64,
     pub(crate) timelines: Vec<TimelineRecord>,
     pub(crate) aside: Option<(u64, u64)>,
-    /// The logs that resets have put aside, in order.
+    /// The logs that resets have put aside, in order. What is dealt with of one may have places of those before it.
     pub(crate) shelves: Vec<Shelf>,
 }
 

@@ -161,8 +161,9 @@ fn plan_reset<'a>(
     let (log, record) = found.map_or((0, Record::default()), |found| (found.log, found.record));
     let mut shelves = record.shelves.clone();
     if record.tail > 0 {
-        let place = shelves.last().map_or(0, |shelf| shelf.place + shelf.len);
-        shelves.push(Shelf { log, place, len: record.tail });
+        let place = record.aside.map_or(0, |(from, _)| from);
+        shelves.iter_mut().for_each(|shelf| shelf.place += record.tail);
+        shelves.insert(0, Shelf { log, place, len: record.tail });
     }
     let state = record.stored(Heads::new()).reset(timeline);
     let (timelines, forgotten, aside) = (state.timelines, state.forgotten, state.aside);

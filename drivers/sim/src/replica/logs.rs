@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
 use antiphon::op::{DocumentId, Entry, ReplicaId, Timeline};
+use antiphon::replica::Event;
 use antiphon::storage::{Batch, Request, Storage, Transaction};
 use antiphon_memory::StorageError;
 
 use super::reached::Reached;
-use super::{App, ReplicaNode};
+use super::{App, ReplicaNode, Told};
 use crate::coverage::Coverage;
 use crate::laws::{Ledger, Violation};
 use crate::world::{Happening, NodeId, World};
@@ -37,7 +38,7 @@ pub struct Logs {
     reached: Reached,
     set_back: bool,
     /// Whose disks have lost writes behind their backs, and of which documents they don't know it yet.
-    deceived: BTreeSet<(NodeId, DocumentNumber)>,
+    deceived: BTreeMap<(NodeId, DocumentNumber), Deception>,
 }
 
 /// A replica's copy of a document.
@@ -62,6 +63,17 @@ pub struct Copy {
     pub epoch: u32,
 }
 
+/// How far a replica is in finding out that its disk has lost writes of a document.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Deception {
+    /// It has the document in memory as it was.
+    Remembers,
+    /// And the disk has failed it: when it loads the document again, it will know.
+    Suspects,
+    /// It had nothing to compare with when it loaded the document: it will never know, and gives positions out twice.
+    Forgot,
+}
+
 /// An op in a log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Item {
@@ -73,7 +85,7 @@ pub struct Item {
     pub chain: Chain,
     /// The hash of its body.
     pub body: BodyHash,
-    /// Whether it came from a peer, as opposed to being written (or salvaged) here.
+    /// Whether it came from a peer, or was put aside and is back, as opposed to being written here.
     pub foreign: bool,
 }
 
@@ -232,7 +244,7 @@ impl Logs {
 
     /// Whether a replica believes more of a document than its disk holds, which has lost writes behind its back.
     pub fn is_deceived(&self, node: NodeId, document: DocumentNumber) -> bool {
-        self.deceived.contains(&(node, document))
+        self.deceived.contains_key(&(node, document))
     }
 
     fn number_author(&mut self, author: ReplicaId) -> AuthorNumber {
@@ -254,7 +266,10 @@ impl Logs {
     fn append(&mut self, node: NodeId, document: DocumentNumber, entries: &[Entry]) {
         for entry in entries {
             let id = entry.op.id;
-            let (author, foreign) = (self.number_author(id.author), entry.origin.is_some());
+            let author = self.number_author(id.author);
+            let aside = self.copy_mut(node, document).aside.iter();
+            let is_back = |aside: &Item| (aside.author, aside.seq, aside.chain) == (author, id.seq, entry.chain);
+            let foreign = entry.origin.is_some() || aside.into_iter().any(is_back);
             let item = Item { author, seq: id.seq, chain: entry.chain, body: entry.op.body.hash(), foreign };
             self.histories[document].note(&item);
             self.copy_mut(node, document).push(item, id.author);
@@ -354,12 +369,29 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
             },
             Happening::Done { node, request: (_, Request::Open(document)), .. } => {
                 let document = self.number_document(document);
-                self.deceived.remove(&(*node, document));
+                match self.deceived.get_mut(&(*node, document)) {
+                    Some(Deception::Suspects) => _ = self.deceived.remove(&(*node, document)),
+                    Some(deception) => *deception = Deception::Forgot,
+                    None => {}
+                }
+            }
+            Happening::Told { node, event: Told::Event(Event::Failed { document, .. }) } => {
+                let place = self.document(document).map(|document| (*node, document));
+                if let Some(deception @ Deception::Remembers) = place.and_then(|place| self.deceived.get_mut(&place)) {
+                    *deception = Deception::Suspects;
+                }
             }
             Happening::TailLost { node, lost: 1.. } if world.is_up(*node) => {
                 self.set_back = true;
                 self.read_anew(world, *node);
-                self.deceived.extend((0..self.documents()).map(|document| (*node, document)));
+                let replica = world.process(*node).map(ReplicaNode::replica);
+                for (id, document) in &self.documents {
+                    let in_memory = replica.is_some_and(|replica| replica.document(id).is_some());
+                    let deception = self.deceived.entry((*node, *document)).or_insert(Deception::Remembers);
+                    if !in_memory {
+                        *deception = Deception::Forgot;
+                    }
+                }
             }
             Happening::Down { node, lost: 1.., .. }
             | Happening::TailLost { node, lost: 1.. }
@@ -370,7 +402,7 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
             _ => {}
         }
         if let Happening::Down { node, .. } = happening {
-            self.deceived.retain(|(of, _)| of != node);
+            self.deceived.retain(|(of, _), deception| of != node || *deception == Deception::Forgot);
         }
         self.standing.note(happening);
         self.reached.note(world, happening);

@@ -7,6 +7,7 @@ pub mod logs;
 mod reached;
 mod reader;
 mod setup;
+mod workload;
 mod writer;
 
 use std::collections::VecDeque;
@@ -22,7 +23,8 @@ use antiphon::{Instant, Machine};
 pub use disk::ReplicaDisk;
 pub use logs::{Change, Copy, Logs};
 pub use setup::{BadSetup, Setup};
-pub use writer::{BODY_BYTES_MIN, BadWrite, Write, Writer, WriterNode, draw_setup};
+pub use workload::{AppWorkload, draw_setup};
+pub use writer::{BODY_BYTES_MIN, BadWrite, Write, Writer, WriterNode};
 
 use reader::Reader;
 
@@ -57,7 +59,8 @@ pub trait App: Sized {
         let _ = (document, entry);
     }
 
-    /// The log of a document is put aside and taken anew: nothing holds that was made of its entries.
+    /// The log of a document begins anew, for it was put aside, or its disk has lost some of it: nothing holds that was made
+    /// of its entries.
     fn reset(&mut self, document: &DocumentId) {
         let _ = document;
     }

@@ -45,9 +45,13 @@ impl Reader {
         }
     }
 
-    /// Gives the app what it was not given, up to a position.
+    /// Gives the app what it was not given, up to a position where the log ends now.
     pub(super) fn catch_up(&mut self, app: &mut impl App, document: &DocumentId, to: u64) {
         let given = self.given.entry(document.clone()).or_default();
+        if *given > to {
+            *given = 0; // the storage has lost entries behind our back
+            app.reset(document);
+        }
         while *given < to {
             let Ok(entries) = self.storage.read(document, *given, 1 << 20) else { return };
             if entries.is_empty() {

@@ -6,14 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use antiphon::op::DocumentId;
-use antiphon::replica::{Admission, Authority, Event, Input, LinkId, Options, Salvage};
-use antiphon::wire::{Access, Durability};
+use antiphon::replica::{Event, Input, LinkId, Options};
 use bytes::Bytes;
 
-use super::{App, ReplicaNode, Setup, When};
+use super::{App, AppWorkload, ReplicaNode, Setup, When};
 use crate::laws::Law;
 use crate::node::Action;
-use crate::plan::{Place, Source, Workload};
+use crate::plan::{Place, Source};
 use crate::replica::laws::Bodies;
 use crate::text::{bytes_text, parse_bytes};
 
@@ -183,65 +182,7 @@ fn append(document: DocumentId, what: &str, wait: bool) -> Result<Write, BadWrit
 
 // -------------------------------------------------------------------------------------------- drawing
 
-/// Draws how a replica is set up: mostly as usual, with a few odd limits.
-pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
-    let mut setup = Setup::default();
-    let authority = match (place.authority, place.node) {
-        (false, _) => Authority::Nobody,
-        (true, 0) => Authority::Us,
-        (true, _) => Authority::Upstream,
-    };
-    // A reader passes nothing on, so it is one to whom nobody is joined but one.
-    let access = if place.leaf && place.readers && source.one_in(4) { Access::Read } else { Access::Write };
-    let salvage = if source.one_in(6) { Salvage::HandOver } else { Salvage::Append };
-    for document in 0..place.documents {
-        let document = format!("doc{document}").parse().expect("the name is valid");
-        setup.documents.insert(document, Options { authority, access, salvage, ..Options::default() });
-    }
-    setup.sync_every = [0, 0, 1, 3][source.below(4) as usize];
-    setup.config.session.durability = match source.below(8) {
-        0 | 1 => Durability::Fsync,
-        2 => Durability::Memory,
-        _ => Durability::Commit,
-    };
-    let config = &mut setup.config;
-    let limits = &mut config.session.limits;
-    if source.one_in(6) {
-        limits.frame = 600 + source.below(600) as u32;
-    }
-    if source.one_in(6) {
-        limits.window = 200 << source.below(5);
-        limits.credit = limits.window << source.below(3);
-    }
-    if source.one_in(4) {
-        config.tail_max = 50 << source.below(5);
-        config.read_max = 50 << source.below(5);
-    }
-    if source.one_in(6) {
-        config.session.silence_max = source.millis(1_500, 3_000);
-        config.session.ping_after = source.millis(300, 900);
-    }
-    if source.one_in(8) {
-        config.write_deadline = source.millis(300, 2_000);
-    }
-    if source.one_in(6) {
-        config.idle_max = source.millis(20, 500);
-    }
-    if source.one_in(8) {
-        config.peers = Admission::Ask;
-        config.documents = Admission::Ask;
-        setup.answer_after = source.millis(0, 200);
-    } else if source.one_in(8) {
-        config.documents = Admission::Closed;
-    }
-    setup
-}
-
-impl Workload for WriterNode {
-    fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
-        draw_setup(source, place)
-    }
-
+impl AppWorkload for Writer {
     fn draw_action(source: &mut dyn Source, setup: &Setup, ops: u32) -> (Write, u32) {
         let index = source.below(setup.documents.len() as u64) as usize;
         let document = setup.documents.keys().nth(index).cloned();

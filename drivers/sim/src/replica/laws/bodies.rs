@@ -23,9 +23,9 @@ pub struct Bodies {
     disks: BTreeMap<(DocumentNumber, u64), u32>,
     /// Bodies that are nowhere any more, with good reason.
     excused: BTreeSet<(DocumentNumber, u64)>,
-    /// Whether a disk was copied: then two replicas take the ops of one for their own, and where its history is forked both
-    /// write again what does not fit.
-    copied: bool,
+    /// Whether what does not fit where a history is forked may be written again twice: a disk was copied, so that two
+    /// replicas take the ops of one for their own; or one has lost what it had written again, and others have it.
+    doubles: bool,
     /// Bodies that an app has appended and that are not yet durable there.
     pending: BTreeMap<NodeId, BTreeSet<u64>>,
 }
@@ -33,6 +33,8 @@ pub struct Bodies {
 #[derive(Default)]
 struct Held {
     epoch: u32,
+    /// Whether anything was written while something was put aside: it may be that, under another id.
+    salvages: bool,
     log: BTreeSet<u64>,
     aside: BTreeSet<u64>,
 }
@@ -40,13 +42,14 @@ struct Held {
 impl Bodies {
     /// The log of a node is another one, or what was put aside is gone: counts anew what is there.
     fn count_anew(&mut self, place: (NodeId, DocumentNumber), copy: &Copy, excused: bool) {
-        let Self { held, disks, excused: forgiven, .. } = self;
+        let Self { held, disks, excused: forgiven, doubles, .. } = self;
         let document = place.1;
         let held = held.entry(place).or_default();
         let bodies = |items: &[Item]| items.iter().map(|item| item.body.0).collect::<BTreeSet<_>>();
         let (log, aside) = (bodies(&copy.items), bodies(&copy.aside));
         let before: BTreeSet<_> = held.log.union(&held.aside).copied().collect();
         let after: BTreeSet<_> = log.union(&aside).copied().collect();
+        *doubles |= excused && held.salvages;
         for body in after.difference(&before) {
             *disks.entry((document, *body)).or_default() += 1;
         }
@@ -57,7 +60,7 @@ impl Bodies {
                 forgiven.insert((document, *body));
             }
         }
-        *held = Held { epoch: copy.epoch, log, aside };
+        *held = Held { epoch: copy.epoch, salvages: held.salvages, log, aside };
     }
 }
 
@@ -80,7 +83,7 @@ impl Law<ReplicaNode<Writer>> for Bodies {
                 self.excused.extend(ops.iter().map(|op| (document, op.body.hash().0)));
             }
             Happening::Down { node, .. } => _ = self.pending.remove(node),
-            Happening::Replaced { .. } => self.copied = true,
+            Happening::Replaced { .. } => self.doubles = true,
             _ => {}
         }
         if let Happening::Down { node, lost: 1.., .. }
@@ -96,10 +99,12 @@ impl Law<ReplicaNode<Writer>> for Bodies {
         let Some((copy, change)) = change(scene) else { return Ok(()) };
         let place = (change.node, change.document);
         let known = self.held.entry(place).or_default();
+        let known_aside = !known.aside.is_empty();
         if known.epoch != copy.epoch || known.aside.is_empty() != copy.aside.is_empty() {
             self.count_anew(place, copy, false);
         }
         let held = self.held.entry(place).or_default();
+        held.salvages |= known_aside && !copy.items[change.from..].is_empty();
         let mut pending = self.pending.get_mut(&change.node);
         for body in copy.items[change.from..].iter().map(|item| item.body.0) {
             if held.log.insert(body) && !held.aside.contains(&body) {
@@ -121,7 +126,7 @@ impl Law<ReplicaNode<Writer>> for Bodies {
         }
         for document in 0..scene.ledger.documents() {
             let copies: Vec<_> = scene.ledger.copies(document).collect();
-            let excused = self.copied && scene.ledger.history(document).is_forked();
+            let excused = self.doubles && scene.ledger.history(document).is_forked();
             let agree = !excused && copies.windows(2).all(|pair| pair[0].1.digest == pair[1].1.digest);
             let held = |node| self.held.get(&(node, document)).map_or(0, |held| held.log.len());
             if let Some((node, _)) = copies.iter().find(|(node, copy)| agree && held(*node) != copy.items.len()) {

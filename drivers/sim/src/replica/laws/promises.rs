@@ -139,9 +139,12 @@ impl Cursors {
         let Some(mine) = logs.copy(node, document) else { return Ok(()) };
         // A copied disk has its original's timelines; a cursor was on the log of one of the two.
         let forked = &logs.history(document).forked;
-        let theirs = logs.copies(document).filter_map(|(_, copy)| Some((copy, copy.end_of(timeline)?)));
+        let theirs = logs.copies(document).filter_map(|(peer, copy)| Some((peer, copy, copy.end_of(timeline)?)));
         let mut lacking = None;
-        for (theirs, end) in theirs {
+        for (peer, theirs, end) in theirs {
+            if logs.is_deceived(peer, document) {
+                return Ok(()); // its positions are not what it said they were
+            }
             let epochs = (mine.epoch, theirs.epoch);
             let checked = self.checked.entry((node, document, timeline)).or_default();
             if checked.epochs != epochs {

@@ -100,6 +100,12 @@ impl Standing {
                 if !logs.agree_but_for_forks(number, copies) {
                     return Err(format!("{} and {} hold other ops of {document}, forks left out", ends[0], ends[1]));
                 }
+                let sends = |(end, link)| {
+                    self.open(end, document) == Some(Access::Write) && !has_sent_all(world, end, link, document)
+                };
+                if let Some((end, _)) = ends.into_iter().zip([first, second]).find(|side| sends(*side)) {
+                    return Err(format!("{end} has sent ops of {document} on {path} that are not acknowledged"));
+                }
                 continue;
             }
             if ends.into_iter().all(|end| self.open(end, document) == Some(Access::Read)) {
@@ -129,6 +135,14 @@ impl Standing {
         }
         Ok(())
     }
+}
+
+/// Whether a node's peer on a link has acknowledged the whole of a document, or it is not open there.
+fn has_sent_all<A: App>(world: &World<ReplicaNode<A>>, node: NodeId, link: LinkId, document: &DocumentId) -> bool {
+    let Some(replica) = world.process(node).map(ReplicaNode::replica) else { return true };
+    let Some((session, (_, tail))) = replica.session(link).zip(replica.document(document)) else { return true };
+    let number = session.documents().find(|(_, open)| *open == document).map(|(number, _)| number);
+    number.and_then(|number| session.frontiers(number)).is_none_or(|frontiers| frontiers.acked >= tail)
 }
 
 /// Whether a copy holds everything that another does.
