@@ -1,5 +1,6 @@
 //! Fast 64- and 128-bit hashes (XXH3) for bodies, chains, heads and states. They catch accidents, not forgers.
 
+use core::fmt;
 use core::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
@@ -36,12 +37,28 @@ impl Chain {
 /// All containers in the core are ordered, so deriving `Hash` gives one sequence of values a state; here they are
 /// written with a fixed width and byte order.
 pub fn state_digest(state: &impl Hash) -> u128 {
-    let mut hasher = Canonical(Xxh3::new());
+    let mut hasher = Canonical::default();
     state.hash(&mut hasher);
     hasher.0.digest128()
 }
 
-struct Canonical(Xxh3);
+/// A hasher that comes to the same on every machine, for values whose containers are ordered: one after the other, as
+/// many as there are.
+#[derive(Clone, Default)]
+pub struct Canonical(Xxh3);
+
+impl Canonical {
+    /// Forgets what it was given.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+impl fmt::Debug for Canonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Canonical").field(&self.0.digest()).finish()
+    }
+}
 
 macro_rules! little_endian {
     ($($method:ident: $number:ty as $wide:ty),*) => {

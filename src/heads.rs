@@ -1,5 +1,7 @@
 //! Heads: per author the highest seq held and the chain there. What others call a version vector, with a hash.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -50,7 +52,8 @@ pub enum Judgement {
 }
 
 /// All authors' heads in one document, with their digest kept as they grow.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(from = "Vec<(ReplicaId, Head)>", into = "Vec<(ReplicaId, Head)>")]
 pub struct Heads {
     authors: SmallMap<ReplicaId, Weighed>,
     digest: u64,
@@ -126,6 +129,18 @@ impl Heads {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.authors.len() == 0
+    }
+}
+
+impl From<Vec<(ReplicaId, Head)>> for Heads {
+    fn from(heads: Vec<(ReplicaId, Head)>) -> Self {
+        heads.into_iter().collect()
+    }
+}
+
+impl From<Heads> for Vec<(ReplicaId, Head)> {
+    fn from(heads: Heads) -> Self {
+        heads.iter().collect()
     }
 }
 

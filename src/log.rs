@@ -4,6 +4,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::heads::{Heads, Judgement};
 use crate::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
 use crate::small::SmallMap;
@@ -205,7 +207,7 @@ impl Log {
 }
 
 /// What a peer's heads say about a log.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Comparison {
     /// The first position whose op the peer lacks; the tail if it lacks none.
     pub from: u64,

@@ -57,7 +57,7 @@ pub struct Cursor {
 }
 
 /// Which op: the author's `seq`th in the document, counted from 1 without gaps.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct OpId {
     /// Who made it.
     pub author: ReplicaId,
@@ -66,7 +66,7 @@ pub struct OpId {
 }
 
 /// What an op carries.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Body {
     /// The opaque bytes that the app wrote.
     Bytes(Bytes),
@@ -104,7 +104,7 @@ impl Body {
 pub const OP_OVERHEAD: u64 = 32;
 
 /// One immutable change.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Op {
     /// Which one.
     pub id: OpId,
@@ -120,7 +120,7 @@ impl Op {
 }
 
 /// An op as it stands in a replica's log.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Entry {
     /// The op.
     pub op: Op,

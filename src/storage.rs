@@ -71,7 +71,7 @@ impl Identity {
 }
 
 /// A document as it stands in storage.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct StoredDocument {
     /// What is held, per author.
     pub heads: Heads,
@@ -177,7 +177,7 @@ pub enum Request {
 }
 
 /// What a storage answers.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Reply {
     /// To [`Request::Open`].
     Document(StoredDocument),

@@ -2,12 +2,14 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::session;
 use crate::wire::Access;
 use crate::wire::control::Schema;
 
 /// How a replica behaves.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Config {
     /// How its sessions behave; each link says what transport it is.
     pub session: session::Config,
@@ -59,7 +61,7 @@ impl Default for Config {
 }
 
 /// How it is decided whether something may come in.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Admission {
     /// It may.
     Open,
@@ -70,7 +72,7 @@ pub enum Admission {
 }
 
 /// Who decides what a document is, when histories differ.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Authority {
     /// Nobody: forks are reported, and the app decides.
     #[default]
@@ -82,7 +84,7 @@ pub enum Authority {
 }
 
 /// What to do with own ops that are caught in a fork, when a document is rebuilt from its authority.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Salvage {
     /// Append them again, under the new replica id.
     #[default]
@@ -92,7 +94,7 @@ pub enum Salvage {
 }
 
 /// How the app opens a document.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Options {
     /// Whether ops are sent, or only received. Default: both.
     pub access: Access,

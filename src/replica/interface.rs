@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Options, Ticket};
 use crate::codes::Code;
@@ -17,11 +18,11 @@ use crate::wire::control::Schema;
 use crate::wire::{Access, Durability};
 
 /// Stands for a link for as long as the driver has it. The driver chooses the numbers and never uses one twice.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct LinkId(pub u64);
 
 /// What happens to a replica.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Input {
     /// A link came up.
     Connected {

@@ -3,12 +3,14 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::LinkId;
 use crate::heads::Head;
 use crate::op::{DocumentId, Entry};
 
 /// Stands for a question of the replica's: to its storage or to its host. Never repeats.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Ticket(u64);
 
 /// A place in a log, as long as the document has this number.

@@ -3,12 +3,13 @@
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::op::{ReplicaId, Timeline};
 use crate::wire::{Durability, Limits};
 
 /// What carries the frames.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Transport {
     /// Frames arrive whole, once and in order, or the link is gone: WebSockets, memory.
     Reliable,
@@ -20,7 +21,7 @@ pub enum Transport {
 }
 
 /// How a session behaves. The defaults suit WebSockets between a server and its clients.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Config {
     /// What carries the frames.
     pub transport: Transport,

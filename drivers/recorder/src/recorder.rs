@@ -1,0 +1,214 @@
+//! The recorder: a machine in a machine, that writes down what goes into it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use antiphon::digest::Canonical;
+use antiphon::{Instant, Machine};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::format::{Outcome, Written};
+use crate::sink::Sink;
+use crate::writer::Writer;
+
+/// A machine that can be recorded, and made again from what its trace begins with.
+///
+/// What must be said of one's own machine is its name, its setup, and how it is made; the rest is for machines whose
+/// inputs have secrets, or bodies.
+pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Output: Hash, Misuse: Hash> + Sized {
+    /// Its name in the headers of traces. Change it when inputs or setup change their form.
+    const NAME: &'static str;
+
+    /// All that it is made of: with the inputs, it determines everything. No secret may be in it.
+    type Setup: Serialize + DeserializeOwned;
+
+    /// What is remembered of inputs and outputs to keep secrets out of what follows.
+    type Censor: Default + fmt::Debug + Send;
+
+    /// The machine at its beginning.
+    fn make(setup: Self::Setup) -> Self;
+
+    /// The input as it may be written down: without secrets, and such that the machine does the same with it.
+    fn censored(_censor: &mut Self::Censor, input: &Self::Input) -> Self::Input {
+        input.clone()
+    }
+
+    /// The same, and without what bodies say: how many bytes that is, is added to `left_out`.
+    fn redacted(censor: &mut Self::Censor, input: &Self::Input, _left_out: &mut u64) -> Self::Input {
+        Self::censored(censor, input)
+    }
+
+    /// What the machine would have put out had its inputs been the censored ones; `None` if that is this. It must be
+    /// told of all outputs, in order.
+    fn censored_output(_censor: &mut Self::Censor, _output: &Self::Output) -> Option<Self::Output> {
+        None
+    }
+
+    /// Takes the bodies out that the input ends with or has, so that each is written once a segment, however often it
+    /// comes. [`put_bodies`](Self::put_bodies) makes the input of it again.
+    fn take_bodies(_input: &mut Self::Input) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    /// Puts bodies back; `false` if they can't be those of the input.
+    fn put_bodies(_input: &mut Self::Input, bodies: Vec<Bytes>) -> bool {
+        bodies.is_empty()
+    }
+}
+
+/// What a recording is made with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    /// Leaves out what bodies say. What is recorded so can be told and drawn, but not replayed.
+    pub redacted: bool,
+    /// When it begins, in milliseconds since 1970 by the wall clock: for people.
+    pub began: u64,
+}
+
+/// A machine that is recorded, or not: then it costs nothing.
+///
+/// It is the machine: what goes in and comes out is the same. To look at the machine itself, it is dereferenced.
+pub struct Recorder<M: Recordable> {
+    machine: M,
+    recording: Option<Box<Recording<M>>>,
+}
+
+struct Recording<M: Recordable> {
+    /// What the machine has put out and nobody has polled.
+    outputs: VecDeque<M::Output>,
+    censor: M::Censor,
+    redacted: bool,
+    digest: Canonical,
+    /// `None` when the recording is over.
+    writer: Option<Writer>,
+    /// What went wrong until then.
+    failure: Option<String>,
+}
+
+impl<M: Recordable> Recorder<M> {
+    /// A machine that is not recorded.
+    pub fn idle(machine: M) -> Self {
+        Self { machine, recording: None }
+    }
+
+    /// Makes a machine, and records it from its first input on.
+    pub fn new(setup: M::Setup, sink: impl Sink + 'static, options: Options) -> Self {
+        let writer = Writer::new(M::NAME, &setup, Box::new(sink), options);
+        let recording = Recording {
+            outputs: VecDeque::new(),
+            censor: M::Censor::default(),
+            redacted: options.redacted,
+            digest: Canonical::default(),
+            writer: Some(writer),
+            failure: None,
+        };
+        Self { machine: M::make(setup), recording: Some(Box::new(recording)) }
+    }
+
+    /// Ends the recording in order: all of it is where it belongs when this returns, if the disk can be written at all.
+    /// The machine goes on.
+    pub fn finish(&mut self) {
+        if let Some(recording) = &mut self.recording
+            && let Some(writer) = recording.writer.take()
+        {
+            recording.failure = writer.finish();
+        }
+    }
+
+    /// Why nothing more is recorded, if that failed. The machine is never held up by it.
+    pub fn failure(&self) -> Option<String> {
+        let recording = self.recording.as_ref()?;
+        recording.writer.as_ref().map_or_else(|| recording.failure.clone(), Writer::failure)
+    }
+}
+
+impl<M: Recordable> Machine for Recorder<M> {
+    type Input = M::Input;
+    type Output = M::Output;
+    type Misuse = M::Misuse;
+
+    fn handle(&mut self, now: Instant, input: M::Input) -> Result<(), M::Misuse> {
+        match self.recording.as_deref_mut() {
+            Some(recording) if recording.writer.is_some() => recording.handle(&mut self.machine, now, input),
+            _ => self.machine.handle(now, input),
+        }
+    }
+
+    fn poll(&mut self) -> Option<M::Output> {
+        let waiting = self.recording.as_deref_mut().and_then(|recording| recording.outputs.pop_front());
+        waiting.or_else(|| self.machine.poll())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.machine.deadline()
+    }
+}
+
+impl<M: Recordable> Recording<M> {
+    fn handle(&mut self, machine: &mut M, now: Instant, input: M::Input) -> Result<(), M::Misuse> {
+        let Some(writer) = &mut self.writer else { return machine.handle(now, input) };
+        let mut left_out = 0;
+        let mut written = match self.redacted {
+            true => M::redacted(&mut self.censor, &input, &mut left_out),
+            false => M::censored(&mut self.censor, &input),
+        };
+        let bodies = M::take_bodies(&mut written);
+        writer.begin(now, &Written { input: &written, bodies: &bodies, left_out });
+        // The last input of all, if the machine falls over it, is the one that is wanted most.
+        let result = match catch_unwind(AssertUnwindSafe(|| machine.handle(now, input))) {
+            Ok(result) => result,
+            Err(panic) => {
+                writer.end_event(Outcome::Panicked);
+                self.writer = None;
+                resume_unwind(panic)
+            }
+        };
+        self.digest.reset();
+        while let Some(output) = machine.poll() {
+            match M::censored_output(&mut self.censor, &output) {
+                Some(censored) => hash_output(&mut self.digest, &censored),
+                None => hash_output(&mut self.digest, &output),
+            }
+            self.outputs.push_back(output);
+        }
+        let digest = close_digest(&mut self.digest, &result, machine.deadline());
+        // Of bodies that were left out, it would tell those that can be guessed.
+        writer.end_event(Outcome::Digest(if self.redacted { 0 } else { digest }));
+        result
+    }
+}
+
+/// One more output.
+pub(crate) fn hash_output(digest: &mut Canonical, output: &impl Hash) {
+    digest.write_u8(1);
+    output.hash(digest);
+}
+
+/// The digest of all that came of an input: the outputs that it was told of, whether it was misuse, and when the machine
+/// wants to be woken.
+pub(crate) fn close_digest<E: Hash>(digest: &mut Canonical, result: &Result<(), E>, deadline: Option<Instant>) -> u64 {
+    digest.write_u8(0);
+    result.hash(digest);
+    deadline.hash(digest);
+    digest.finish()
+}
+
+impl<M: Recordable> Deref for Recorder<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.machine
+    }
+}
+
+impl<M: Recordable + fmt::Debug> fmt::Debug for Recorder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = self.recording.as_ref().is_some_and(|recording| recording.writer.is_some());
+        f.debug_struct("Recorder").field("machine", &self.machine).field("records", &records).finish_non_exhaustive()
+    }
+}

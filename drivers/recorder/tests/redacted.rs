@@ -1,0 +1,66 @@
+//! A redacted trace has no body in it, nor what would tell one that can be guessed; it can be told, and says that it
+//! can't be replayed.
+
+mod common;
+
+use antiphon::Replica;
+use antiphon::digest::BodyHash;
+use antiphon::replica::Input;
+use antiphon::session::Transport;
+use antiphon_recorder::{Memory, NotReplayable, Outcome, Trace, Transcript};
+use common::*;
+
+#[test]
+fn no_body_is_in_it() {
+    for transport in [Transport::Reliable, DATAGRAM] {
+        let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
+        let ends = [End::new(1, memories[0].clone(), true), End::new(2, memories[1].clone(), true)];
+        let mut two = Two::new(ends, transport);
+        script(&mut two, [Some("a secret"), None]);
+        for memory in memories {
+            let bytes = memory.segments().concat();
+            let absent = |part: &[u8]| assert!(!bytes.windows(part.len()).any(|window| window == part), "{part:?}");
+            let parts = [&b"of the first"[..], b"of the second", b"short", b"xxxx", b"yyyy", b"a secret"];
+            parts.into_iter().for_each(absent);
+            absent(&BodyHash::of(b"of the second").0.to_le_bytes());
+
+            let trace = Trace::read(memory.segments()).expect("it was just written");
+            let run = run_of(&trace);
+            assert!(run.header().redacted);
+            assert_eq!(run.replay::<Replica>().err(), Some(NotReplayable::Redacted));
+            assert!(run.events::<Replica>().all(|event| event.outcome == Outcome::Digest(0)));
+            let left_out: u64 = run.events::<Replica>().map(|event| event.left_out).sum();
+            assert!(left_out > 6000, "{left_out}: how much it was is known");
+        }
+    }
+}
+
+#[test]
+fn it_is_told_as_if_its_bodies_were_empty() {
+    for transport in [Transport::Reliable, DATAGRAM] {
+        let script = |redacted| {
+            let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
+            let ends = [End::new(1, memories[0].clone(), redacted), End::new(2, memories[1].clone(), redacted)];
+            let mut two = Two::new(ends, transport);
+            script(&mut two, [None, None]);
+            let trace = Trace::read(memories[1].segments()).expect("it was just written");
+            let mut transcript = Transcript::new();
+            let events = run_of(&trace).events::<Replica>().map(|event| (event.at, event.input));
+            events.map(|(at, input)| (at, transcript.input(&input), input)).collect::<Vec<_>>()
+        };
+        let (whole, redacted) = (script(false), script(true));
+        assert_eq!(whole.len(), redacted.len());
+        let mut changes = 0;
+        for ((at, line, input), (redacted_at, redacted_line, _)) in whole.iter().zip(&redacted) {
+            assert_eq!(
+                (at, line.kind, line.link, &line.document),
+                (redacted_at, redacted_line.kind, redacted_line.link, &redacted_line.document)
+            );
+            if matches!(line.kind, "Live" | "Bulk" | "Part") {
+                changes += 1;
+                assert!(matches!(input, Input::Received { .. }));
+            }
+        }
+        assert!(changes > 10);
+    }
+}
