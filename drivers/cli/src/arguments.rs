@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use antiphon_recorder::{BYTES_DEFAULT, Ring};
 use antiphon_websocket::{BadAddress, Client};
 use clap::{Args, Parser};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,28 @@ pub(crate) struct Access {
     /// Proof of who we are: sent as `authorization: Bearer TOKEN`, and in the protocol's Hello; in clear over loopback only
     #[arg(long, value_name = "TOKEN", env = "ANTIPHON_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<Token>,
+}
+
+/// Whether the replica is recorded.
+#[derive(Args, Debug)]
+pub(crate) struct Record {
+    /// Records all that happens to the replica in this directory, for `antiphon replay`; tokens are left out
+    #[arg(long, value_name = "DIR", help_heading = "Flight recorder")]
+    record: Option<PathBuf>,
+    /// How much the directory holds; what is oldest goes
+    #[arg(long, value_name = "MIB", default_value_t = BYTES_DEFAULT >> 20, requires = "record",
+        help_heading = "Flight recorder", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    record_max: u64,
+    /// Leaves out what the ops say as well: the recording can be read then, but not run again
+    #[arg(long, requires = "record", help_heading = "Flight recorder")]
+    record_redacted: bool,
+}
+
+impl Record {
+    pub(crate) fn ring(&self) -> Option<Ring> {
+        let directory = self.record.clone()?;
+        Some(Ring { directory, bytes: self.record_max << 20, redacted: self.record_redacted })
+    }
 }
 
 /// A secret that no log and no error shows.

@@ -143,6 +143,9 @@ impl From<antiphon_node::Error> for Failure {
                 Self::new("op_too_large", format!("a line has more than {max} bytes"), "split it")
             }
             Error::Misuse(misuse) => Self::new("misuse", misuse.to_string(), "report this as a fault of antiphon"),
+            Error::Recording(reason) => {
+                Self::new("record", reason, "give --record a directory that this user may write")
+            }
             Error::Stopped => Self::new("stopped", "the replica has stopped by itself", "call again"),
         }
     }

@@ -9,13 +9,13 @@ use antiphon::replica::{self, Authority};
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire;
 use antiphon_memory::{Disk, Held};
-use antiphon_node::{Config, Link, LinkOptions, LinkState, Node, RedialPolicy};
+use antiphon_node::{Config, Link, LinkOptions, LinkState, Node, RedialPolicy, Ring};
 use antiphon_sqlite::{Durability, Options, SqliteStorage};
 use antiphon_websocket::{Client, Roots, http};
 use async_io::{Timer, block_on};
 use futures_lite::future::or;
 
-use crate::arguments::{Access, Seconds, Url};
+use crate::arguments::{Access, Record, Seconds, Url};
 use crate::error::Failure;
 use crate::logging::Logs;
 
@@ -81,9 +81,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Opens a replica.
-    pub(crate) fn open(place: Place<'_>, purpose: Purpose) -> Result<Self, Failure> {
-        let mut config = purpose.config();
+    /// Opens a replica, and records it where that is wanted.
+    pub(crate) fn open(place: Place<'_>, purpose: Purpose, record: Option<Ring>) -> Result<Self, Failure> {
+        let mut config = Config { record, ..purpose.config() };
         config.replica.session.durability = place.promise();
         let logs = Logs { failures: purpose == Purpose::Server };
         match place {
@@ -140,9 +140,10 @@ impl Host {
 pub(crate) fn run<T>(
     place: Place<'_>,
     purpose: Purpose,
+    record: &Record,
     work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let host = Host::open(place, purpose)?;
+    let host = Host::open(place, purpose, record.ring())?;
     let done = block_on(work(host.node()));
     let closed = host.close();
     let done = done?;

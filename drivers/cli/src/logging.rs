@@ -27,7 +27,12 @@ impl Logs {
     /// Logs what happens to a node, until it stops.
     pub(crate) async fn follow(self, node: Node) {
         let mut events = node.subscribe_to(if self.failures { wanted } else { wanted_but_failures });
+        let mut recorded = true;
         while let Some(notice) = events.next().await {
+            if let Some(failure) = node.recording_failure().filter(|_| recorded) {
+                recorded = false;
+                error!(failure, "nothing more is recorded");
+            }
             match notice {
                 Notice::Event(event) => log(&event),
                 Notice::Lagged(missed) => warn!(missed, "events were too many to log"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon::{replica, retry::Backoff};
+use antiphon_recorder::Ring;
 use bytes::Bytes;
 
 /// How a node behaves.
@@ -31,6 +32,8 @@ pub struct Config {
     pub events_bytes_max: u64,
     /// Questions that wait for the host. Those beyond are answered in the negative. Default 4,096.
     pub questions_max: usize,
+    /// Where the replica is recorded, from its first moment on. Default: nowhere.
+    pub record: Option<Ring>,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             events_max: 1024,
             events_bytes_max: 8 << 20,
             questions_max: 4096,
+            record: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use antiphon::replica::{Event, Input, LinkId, Misuse, Output, Question, Replica,
 use antiphon::rng::Rng;
 use antiphon::storage::Reply;
 use antiphon::{Instant as Moment, Machine};
+use antiphon_recorder::Recorder;
 use async_executor::Executor;
 
 use crate::config::Config;
@@ -49,7 +50,7 @@ pub(crate) enum Phase {
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Recorder<Replica>,
     pub(crate) rng: Rng,
     pub(crate) phase: Phase,
     pub(crate) documents: Documents,
@@ -76,7 +77,7 @@ pub(crate) struct Engine {
 impl Shared {
     pub(crate) fn new(
         config: Config,
-        replica: Replica,
+        replica: Recorder<Replica>,
         rng: Rng,
         jobs: Jobs,
         replies: Arc<Replies>,
@@ -228,6 +229,7 @@ impl Engine {
         self.jobs = None;
         self.subscribers.end(&mut self.wakers);
         self.questions.close();
+        self.replica.finish();
         self.stir();
     }
 

@@ -47,6 +47,8 @@ pub enum Error {
         /// The document.
         document: DocumentId,
     },
+    /// The replica can't be recorded where its configuration says.
+    Recording(String),
     /// The link is over for good.
     Link(LinkEnd),
 }
@@ -86,6 +88,7 @@ impl fmt::Display for Error {
             Self::Forked { document } => {
                 write!(f, "authors of {document} have different histories at both ends: reset it from one of them")
             }
+            Self::Recording(reason) => f.write_str(reason),
             Self::Link(end) => end.fmt(f),
         }
     }

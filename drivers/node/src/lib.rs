@@ -18,6 +18,7 @@ mod node;
 mod progress;
 mod transport;
 
+pub use antiphon_recorder::Ring;
 pub use config::{Config, LinkOptions, RedialPolicy};
 pub use dial::Link;
 pub use driver::Driver;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon::codes::Code;
 use antiphon::heads::Heads;
@@ -11,6 +11,7 @@ use antiphon::replica::{Event, Input, LinkId, Misuse, Options, Question, Replica
 use antiphon::rng::Rng;
 use antiphon::storage::{Continuity, Reply, Request, Storage, StoredDocument};
 use antiphon::wire::Access;
+use antiphon_recorder::{Recordable as _, Recorder, Ring, Setup};
 use async_executor::Executor;
 use bytes::Bytes;
 
@@ -45,7 +46,7 @@ impl Node {
     /// `continuity` says whether the storage surely is what its last user left there.
     ///
     /// # Errors
-    /// If the storage can't be opened.
+    /// If the storage can't be opened, or the replica is to be recorded where that can't be.
     pub async fn open<S: Storage + Send + 'static>(
         storage: S,
         continuity: Continuity,
@@ -56,7 +57,13 @@ impl Node {
         let replies = Arc::new(Replies::default());
         let opened = disk::start(storage, continuity, Rng::from_entropy(identity), replies.clone()).await;
         let (identity, disk) = opened.map_err(failed)?;
-        let replica = Replica::new(config.replica.clone(), identity, ids);
+        let setup = Setup { config: config.replica.clone(), identity, entropy: ids };
+        let replica = match &config.record {
+            None => Recorder::idle(Replica::make(setup)),
+            Some(ring) => record(setup, ring).map_err(|error| {
+                Error::Recording(format!("{} can't be recorded in: {error}", ring.directory.display()))
+            })?,
+        };
         let executor = Arc::new(Executor::new());
         let shared = Shared::new(config, replica, Rng::from_entropy(chance), disk.jobs, replies, &executor);
         let shared = Arc::new(shared);
@@ -66,6 +73,12 @@ impl Node {
     /// Looks at the replica: its id, its documents in memory, its sessions, its counters.
     pub fn inspect<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
         look(&self.0.lock().replica)
+    }
+
+    /// Why the replica is no longer recorded, though the configuration says so: its disk is full, or does not keep up. The
+    /// node goes on without.
+    pub fn recording_failure(&self) -> Option<String> {
+        self.0.lock().replica.failure()
     }
 
     /// What has happened from now on. Who does not keep up is told how much was left out.
@@ -384,6 +397,13 @@ pub(crate) fn goodbye(link: LinkId, code: Code, reason: &str, retry_after: Optio
 fn misfit(document: Option<&DocumentId>) -> Error {
     let reason = String::from("the storage's reply does not fit the request");
     Error::Storage { document: document.cloned(), reason }
+}
+
+/// A replica that is recorded.
+fn record(setup: Setup, ring: &Ring) -> std::io::Result<Recorder<Replica>> {
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let began = u64::try_from(began).unwrap_or(u64::MAX);
+    Ok(Recorder::new(setup, ring.open()?, antiphon_recorder::Options { redacted: ring.redacted, began }))
 }
 
 /// Three times 256 bits that nobody else has.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_lite::future::or;
 use serde::Serialize;
 
-use crate::arguments::{Access, Seconds, Url};
+use crate::arguments::{Access, Record, Seconds, Url};
 use crate::error::{Failure, too_late};
 use crate::host::{self, Place, Purpose};
 use crate::output::Output;
@@ -34,6 +34,8 @@ pub(crate) struct Arguments {
     /// How long to wait, when stdin has ended, until everything is durable
     #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
+    #[command(flatten)]
+    record: Record,
 }
 
 /// The result.
@@ -47,10 +49,10 @@ struct Appended<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
-    let Arguments { document, data, connect, access, timeout } = arguments;
+    let Arguments { document, data, connect, access, timeout, record } = arguments;
     // Before anything is made: a wrong flag leaves nothing behind.
     connect.as_ref().map(|url| host::client(url, access)).transpose()?;
-    host::run(Place::of(data.as_deref()), Purpose::Command, async |node| {
+    host::run(Place::of(data.as_deref()), Purpose::Command, record, async |node| {
         let before = Own::before(node, document).await?;
         node.open_document(document, host::follower())?;
         let link = connect.as_ref().map(|url| host::connect(node, url, access)).transpose()?;

@@ -4,6 +4,7 @@ mod append;
 mod completions;
 mod demo;
 mod log;
+mod replay;
 mod serve;
 mod sim;
 mod sync;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Log(log::Arguments),
     /// Runs replicas in a simulated world, on networks, disks and clocks that fail, and checks the laws that must hold
     Sim(sim::Arguments),
+    /// Runs a recording again, compares what comes of it, and tells what happened
+    Replay(replay::Arguments),
     /// Lets two writers and a late reader work with a server that is killed meanwhile, and compares what is on disk
     Demo(demo::Arguments),
     /// Prints a script that completes the command line in a shell
@@ -45,6 +48,7 @@ impl Command {
             Self::Sync(arguments) => sync::run(&arguments, output),
             Self::Log(arguments) => log::run(&arguments, output),
             Self::Sim(arguments) => sim::run_command(&arguments, output),
+            Self::Replay(arguments) => replay::run(&arguments, output),
             Self::Demo(arguments) => demo::run(&arguments, output),
             Self::Completions(arguments) => completions::run(&arguments, output),
         }

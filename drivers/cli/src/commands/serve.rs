@@ -17,7 +17,7 @@ use futures_lite::future::or;
 use serde::Serialize;
 use tracing::info;
 
-use crate::arguments::Token;
+use crate::arguments::{Record, Token};
 use crate::error::Failure;
 use crate::host::{self, Place, Purpose};
 use crate::output::Output;
@@ -39,6 +39,8 @@ pub(crate) struct Arguments {
     /// Lets in only those who show this token
     #[arg(long, value_name = "TOKEN", env = "ANTIPHON_TOKEN", hide_env_values = true)]
     token: Option<Token>,
+    #[command(flatten)]
+    record: Record,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
@@ -71,7 +73,7 @@ struct Listening<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
-    let Arguments { listen, data, durability, token } = arguments;
+    let Arguments { listen, data, durability, token, record } = arguments;
     let signals = Signals::new([Signal::Term, Signal::Int]);
     let mut signals = signals.map_err(|error| {
         Failure::new("signals", format!("signals can't be waited for: {error}"), "start it as an ordinary process")
@@ -95,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         (Some(directory), Promise::Commit) => Place::Directory(directory, Durability::Commit),
         (Some(directory), Promise::Fsync) => Place::Directory(directory, Durability::Fsync),
     };
-    host::run(place, Purpose::Server, async |node| {
+    host::run(place, Purpose::Server, record, async |node| {
         if output.is_json() {
             let (data, durability) = (data.as_deref(), data.as_ref().map(|_| *durability));
             output.object(&Listening { listening: format!("ws://{address}"), data, durability })?;

@@ -9,7 +9,7 @@ use antiphon_node::{Link, LinkState};
 use futures_lite::future::or;
 use serde::Serialize;
 
-use crate::arguments::{Access, Seconds, Url};
+use crate::arguments::{Access, Record, Seconds, Url};
 use crate::error::{Failure, too_late};
 use crate::host::{self, Place, Purpose};
 use crate::output::Align::{Left, Right};
@@ -32,6 +32,8 @@ pub(crate) struct Arguments {
     /// How long it may take until all are in step
     #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
+    #[command(flatten)]
+    record: Record,
 }
 
 /// The result.
@@ -70,7 +72,7 @@ struct Outcome {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
-    let Arguments { documents, data, connect, access, timeout } = arguments;
+    let Arguments { documents, data, connect, access, timeout, record } = arguments;
     let mut documents = documents.clone();
     documents.sort();
     documents.dedup();
@@ -78,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     host::client(connect, access)?;
     let before = standings(data.as_deref(), &documents)?;
     let place = Place::of(data.as_deref());
-    let outcome = host::run(place, Purpose::Command, async |node| {
+    let outcome = host::run(place, Purpose::Command, record, async |node| {
         for document in &documents {
             node.open_document(document, host::follower())?;
         }

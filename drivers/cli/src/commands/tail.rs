@@ -10,7 +10,7 @@ use futures_lite::future::or;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::arguments::{Access, Seconds, Url};
+use crate::arguments::{Access, Record, Seconds, Url};
 use crate::error::{Failure, too_late};
 use crate::host::{self, Place, Purpose};
 use crate::output::Output;
@@ -37,6 +37,8 @@ pub(crate) struct Arguments {
     /// How long it may take to be in step with the server; of no meaning with --follow
     #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true)]
     timeout: Seconds,
+    #[command(flatten)]
+    record: Record,
 }
 
 /// An op.
@@ -73,10 +75,10 @@ impl<'a> Shown<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
-    let Arguments { document, data, connect, access, follow, from, timeout } = arguments;
+    let Arguments { document, data, connect, access, follow, from, timeout, record } = arguments;
     // Before anything is made: a wrong flag leaves nothing behind.
     host::client(connect, access)?;
-    host::run(Place::of(data.as_deref()), Purpose::Command, async |node| {
+    host::run(Place::of(data.as_deref()), Purpose::Command, record, async |node| {
         node.open_document(document, host::follower())?;
         let link = host::connect(node, connect, access)?;
         let mut printer = Printer { output, document, entries: node.follow(document, *from), from: *from };

@@ -94,7 +94,7 @@ struct Client {
 
 impl Client {
     fn open(name: &'static str, directory: &std::path::Path, document: &DocumentId) -> Result<Self, Failure> {
-        let host = Host::open(Place::Directory(directory, Durability::Commit), Purpose::Command)?;
+        let host = Host::open(Place::Directory(directory, Durability::Commit), Purpose::Command, None)?;
         host.node().open_document(document, host::follower())?;
         Ok(Self { host, link: None, name, written: 0 })
     }
