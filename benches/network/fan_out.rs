@@ -1,5 +1,6 @@
 //! Live fan-out: one writes, fifty read, and the server's CPU time is divided by the deliveries.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub(crate) fn measure(plan: &Plan) -> Table {
         let row = |storage: &str| Row::new(format!("{how}, {storage}"), Unit::Microseconds);
         let mut memory = row("in memory").bound(Bound::Times(1.5));
         let mut sqlite = row("SQLite at the server").bound(Bound::Times(2.5));
+        let mut recorded = row("in memory, recorded").bound(Bound::Times(1.1));
         let mut packed = row("in memory; raw packs as many");
         let mut count = Row::new(format!("{how}, ops a frame"), Unit::Count);
         for run in 1..=plan.runs() {
@@ -60,9 +62,17 @@ pub(crate) fn measure(plan: &Plan) -> Table {
             step("in memory");
             let (cpu, frames) = once(&Role::Server(None), |server| load(server, With::Antiphon));
             memory.antiphon.push(cpu);
+            step("recorded");
+            let directory = TempDir::new().expect("there is room for a directory");
+            let name = |directory: &TempDir| directory.path().to_str().expect("it has a plain name").to_owned();
+            let (cpu, _) = once(&Role::RecordedServer(name(&directory)), |server| load(server, With::Antiphon));
+            recorded.antiphon.push(cpu);
+            let files = fs::read_dir(directory.path()).expect("it is there").flatten();
+            let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+            assert!(bytes >= ops * OP_BYTES as u64, "{bytes} bytes are recorded");
             step("SQLite");
             let directory = TempDir::new().expect("there is room for a directory");
-            let data = directory.path().to_str().expect("it has a plain name").to_owned();
+            let data = name(&directory);
             let (cpu, _) = once(&Role::Server(Some(data)), |server| load(server, With::Antiphon));
             sqlite.antiphon.push(cpu);
             memory.raw.push(raw);
@@ -76,7 +86,8 @@ pub(crate) fn measure(plan: &Plan) -> Table {
             }
         }
         packed.antiphon.clone_from(&memory.antiphon);
-        rows.extend([memory, sqlite]);
+        recorded.raw.clone_from(&memory.antiphon);
+        rows.extend([memory, recorded, sqlite]);
         if pace.is_none() {
             rows.extend([packed, count]);
         }
@@ -85,6 +96,9 @@ pub(crate) fn measure(plan: &Plan) -> Table {
         format!("fan-out: server's CPU time per delivery; 1 writer, {READERS} readers, single ops of {OP_BYTES} bytes");
     let notes = vec![
         String::from("raw: each message is sent on to each reader, one op a message; flushed when no more has come."),
+        String::from(
+            "recorded: all that happens to the server goes into a trace; beside it, not raw, but the server without.",
+        ),
         String::from(
             "In a burst antiphon packs what gathers while it writes; a raw broadcast does not, unless it says so.",
         ),

@@ -41,6 +41,8 @@ use crate::report::Table;
 enum Role {
     /// A server of antiphon's: on this directory, or in memory.
     Server(Option<String>),
+    /// The same in memory, and recorded in this directory.
+    RecordedServer(String),
     FanOutRaw,
     FanOutLoad(fan_out::Load),
     CatchUpRaw(catch_up::Served),
@@ -57,6 +59,7 @@ impl Role {
     fn play(self, parent: &Parent) {
         match self {
             Self::Server(data) => replica::serve(parent, data.as_deref()),
+            Self::RecordedServer(directory) => replica::serve_recorded(parent, &directory),
             Self::FanOutRaw => fan_out::serve_raw(parent),
             Self::FanOutLoad(load) => load.run(parent),
             Self::CatchUpRaw(served) => catch_up::serve_raw(parent, served),

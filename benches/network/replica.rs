@@ -8,7 +8,7 @@ use antiphon::replica::Options;
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire::Durability;
 use antiphon_memory::{Disk, MemoryStorage};
-use antiphon_node::{Config, Driver, Link, LinkOptions, Node, RedialPolicy};
+use antiphon_node::{Config, Driver, Link, LinkOptions, Node, RedialPolicy, Ring};
 use antiphon_sqlite::SqliteStorage;
 use antiphon_websocket::{Client, Server, ServerConfig};
 use smol::block_on;
@@ -27,6 +27,15 @@ pub(crate) fn serve(parent: &Parent, data: Option<&str>) {
         None => listen(open(in_memory(), Continuity::Proven)),
         Some(directory) => listen(open_directory(directory)),
     };
+    parent.tell(&address);
+    parent.tell_usage()
+}
+
+/// Is the same in memory, with all that happens to it recorded.
+pub(crate) fn serve_recorded(parent: &Parent, directory: &str) {
+    let config = Config { record: Some(Ring::new(directory)), ..Config::default() };
+    let opened = block_on(Node::open(in_memory(), Continuity::Proven, config));
+    let (_node, address) = listen(opened.expect("the directory is sound"));
     parent.tell(&address);
     parent.tell_usage()
 }

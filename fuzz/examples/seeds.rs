@@ -1,10 +1,19 @@
-//! Writes the seeds of `corpus/session` anew: each golden transcript, once with the frames of either end as those of the
-//! peer. The subject appends where the other end of the transcript did.
+//! Writes the seeds of `corpus/session` and `corpus/replay` anew.
+//!
+//! Those of sessions are each golden transcript, once with the frames of either end as those of the peer; the subject
+//! appends where the other end of the transcript did. Those of traces are what two replicas did that met.
 
 use std::path::Path;
 
+use antiphon::replica::{Input, LinkId, Options, Output};
+use antiphon::rng::Rng;
+use antiphon::session::Transport;
+use antiphon::storage::{Continuity, Storage};
 use antiphon::wire::{Message, TRAILER_BYTES};
-use antiphon_fuzz::Run;
+use antiphon::{Instant, Machine, Replica};
+use antiphon_fuzz::{Run, framed, setup, unframed};
+use antiphon_memory::MemoryStorage;
+use antiphon_recorder::{Memory, Options as Recording, Recorder, Trace};
 use bytes::Bytes;
 
 /// What the steps begin with, as `steps.rs` reads them.
@@ -19,6 +28,11 @@ const OWN_OP: u8 = 0x80;
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    sessions(root);
+    traces(root);
+}
+
+fn sessions(root: &Path) {
     let corpus = root.join("corpus/session");
     std::fs::create_dir_all(&corpus).expect("the checkout can be written to");
     for entry in std::fs::read_dir(root.join("../tests/golden")).expect("the transcripts are there") {
@@ -85,4 +99,68 @@ fn renamed(message: Message) -> Message {
 fn bytes(hex: &str) -> Bytes {
     let pair = |index: usize| u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).expect("frames are in hex");
     (0..hex.len() / 2).map(pair).collect()
+}
+
+// -------------------------------------------------------------------------------------------- traces
+
+fn traces(root: &Path) {
+    let corpus = root.join("corpus/replay");
+    std::fs::create_dir_all(&corpus).expect("the checkout can be written to");
+    let write = |name: &str, seed: Vec<u8>| {
+        std::fs::write(corpus.join(name), seed).expect("the checkout can be written to");
+    };
+    for (name, transport) in [("reliable", Transport::Reliable), ("datagram", Transport::Datagram { mtu: 1200 })] {
+        let segment = recorded(transport, false);
+        write(name, [&[0], &segment[..]].concat());
+        let payloads = unframed(&segment);
+        let trace = Trace::read([framed(&payloads)]).expect("its header is right");
+        let mut replay = trace.runs[0].replay::<Replica>().expect("it has its beginning");
+        assert!(replay.all(|step| !step.differs()), "{name}-framed is of no use");
+        write(&format!("{name}-framed"), [&[1], &payloads[..]].concat());
+        write(&format!("{name}-redacted"), [&[0], &recorded(transport, true)[..]].concat());
+    }
+}
+
+/// What happened to the first of two replicas that write, and meet.
+fn recorded(transport: Transport, redacted: bool) -> Bytes {
+    const LINK: LinkId = LinkId(3);
+    let memory = Memory::new(u64::MAX);
+    let options = Recording { redacted, began: 0 };
+    let mut storages = [MemoryStorage::new(), MemoryStorage::new()];
+    let identity = storages[1].open(Continuity::Proven, &mut Rng::new(2)).expect("it is new");
+    let mut replicas = [
+        Recorder::new(setup(), memory.clone(), options),
+        Recorder::idle(Replica::new(Default::default(), identity, [2; 32])),
+    ];
+    let document: antiphon::op::DocumentId = "notes".parse().expect("the name is valid");
+    let mut now = Instant::ZERO;
+    for replica in &mut replicas {
+        let open = Input::Open { document: document.clone(), options: Options::default() };
+        let token = Some(Bytes::from_static(b"token"));
+        let connect = Input::Connected { link: LINK, transport, token, upstream: false };
+        [open, connect].into_iter().for_each(|input| replica.handle(now, input).expect("it is no misuse"));
+    }
+    for step in 0..40u64 {
+        if step % 10 == 0 {
+            let bodies = vec![vec![step as u8; 20 * step as usize].into(), Bytes::from_static(b"short")];
+            let append = Input::Append { document: document.clone(), bodies };
+            replicas[usize::from(step % 20 == 0)].handle(now, append).expect("it is open");
+        }
+        while let Some((end, output)) = (0..2).find_map(|end| Some((end, replicas[end].poll()?))) {
+            match output {
+                Output::Transmit { frame, .. } => {
+                    replicas[1 - end].handle(now, Input::Received { link: LINK, frame }).expect("it is no misuse");
+                }
+                Output::Storage { ticket, request } => {
+                    let reply = storages[end].execute(&request).map_err(|error| error.to_string());
+                    replicas[end].handle(now, Input::Storage { ticket, reply }).expect("it was asked");
+                }
+                _ => {}
+            }
+        }
+        now = Instant::from_millis(step * 20);
+        replicas.iter_mut().for_each(|replica| replica.handle(now, Input::Timer).expect("it may come at any time"));
+    }
+    replicas.iter_mut().for_each(Recorder::finish);
+    memory.segments().remove(0)
 }

@@ -1,5 +1,5 @@
-//! What the fuzz target of sessions is made of: two sessions with hosts, the steps that an input stands for, and the laws
-//! that hold after each of them.
+//! What the fuzz targets are made of. Of sessions: two sessions with hosts, the steps that an input stands for, and the
+//! laws that hold after each of them. Of traces: segments around an input's records.
 
 #![forbid(unsafe_code)]
 
@@ -9,5 +9,7 @@ mod invention;
 mod laws;
 mod run;
 mod steps;
+mod trace;
 
 pub use run::Run;
+pub use trace::{framed, setup, unframed};

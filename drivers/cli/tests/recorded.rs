@@ -62,7 +62,7 @@ fn a_server_and_its_client_are_replayed() {
             assert!(event["outputs"].is_array() && event["differs"] == false, "{event}");
         }
         let kinds: Vec<_> = events.iter().map(|event| event["kind"].as_str().expect("a word")).collect();
-        for kind in ["Connected", "Hello", "Welcome", "Open", "Storage", "Goodbye"] {
+        for kind in ["Connected", "Hello", "Welcome", "Open", "Storage", "Disconnected"] {
             assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
         }
         for file in files(directory) {
