@@ -150,7 +150,9 @@ impl Load {
         let start = Instant::now();
         for number in 0..self.ops {
             self.wait_for_turn(start, number).await;
-            writer.append(&document, vec![Bytes::from_static(&[7; OP_BYTES])]).await.expect("it is open");
+            let mut body = [7; OP_BYTES];
+            body[..8].copy_from_slice(&number.to_le_bytes()); // no two alike: a trace would name the first
+            writer.append(&document, vec![Bytes::copy_from_slice(&body)]).await.expect("it is open");
         }
         link.acknowledged(&document).await.expect("the server writes it");
         let readers = join_all(reading).await;
