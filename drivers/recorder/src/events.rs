@@ -13,7 +13,7 @@ use crate::trace::{Run, Segment, header};
 
 /// An input that was recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Event<I> {
+pub struct Event<I, K> {
     /// Which of the recording, from 0.
     pub number: u64,
     /// When, by the machine's time.
@@ -24,6 +24,8 @@ pub struct Event<I> {
     pub left_out: u64,
     /// What came of it.
     pub outcome: Outcome,
+    /// In a redacted trace, what is kept of its outputs.
+    pub kept: Vec<K>,
 }
 
 /// How what is there of a recording ends.
@@ -147,22 +149,22 @@ impl<M: Recordable> Events<'_, M> {
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<Event<M::Input>, End> {
+    fn advance(&mut self) -> Result<Event<M::Input, M::Kept>, End> {
         loop {
             let Some(reading) = &mut self.current else {
                 self.next_segment()?;
                 continue;
             };
             let (segment, whole) = (reading.name.to_owned(), reading.len - reading.bytes.len() as u64);
-            match reading.decoder.take::<M::Input>(&mut reading.bytes, self.number) {
-                Ok(Record::Event { outcome, since, left_out, bodies, mut input }) => {
+            match reading.decoder.take::<M::Input, M::Kept>(&mut reading.bytes, self.number) {
+                Ok(Record::Event { outcome, since, left_out, bodies, mut input, kept }) => {
                     if !M::put_bodies(&mut input, bodies) {
                         return Err(End::Damaged { segment, whole });
                     }
                     let number = self.number;
                     self.number = number.checked_add(1).ok_or(End::Damaged { segment, whole })?;
                     self.at = self.at + Duration::from_micros(since);
-                    return Ok(Event { number, at: self.at, input, left_out, outcome });
+                    return Ok(Event { number, at: self.at, input, left_out, outcome, kept });
                 }
                 Ok(Record::Continued) => self.next_segment()?,
                 Ok(Record::Finished) => return Err(End::Finished),
@@ -176,7 +178,7 @@ impl<M: Recordable> Events<'_, M> {
 }
 
 impl<M: Recordable> Iterator for Events<'_, M> {
-    type Item = Event<M::Input>;
+    type Item = Event<M::Input, M::Kept>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.end.is_some() {

@@ -1,7 +1,5 @@
 //! The bytes of a trace: headers, records, and bodies that are written once.
 
-use std::collections::BTreeMap;
-
 use antiphon::wire::varint::{put_varint, take_bytes, take_varint};
 use bytes::{Buf, Bytes};
 use postcard::ser_flavors::Flavor;
@@ -18,8 +16,8 @@ pub(crate) const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// Bodies shorter than this are written each time: naming an earlier one would save nothing.
 const BODY_BYTES_MIN: usize = 32;
-/// How many bodies of a segment can be named again, and their bytes: the newest.
-const BODIES_MAX: u64 = 16_384;
+/// How many bodies of a segment can be named again, and their bytes: the newest, mostly.
+const BODIES_MAX: usize = 16_384;
 const BODIES_BYTES_MAX: usize = 4 << 20;
 
 /// What a segment begins with.
@@ -62,13 +60,14 @@ pub(crate) struct Written<'a, I> {
 }
 
 /// A record as it is read.
-pub(crate) enum Record<I> {
+pub(crate) enum Record<I, K> {
     Event {
         outcome: Outcome,
         since: u64,
         left_out: u64,
         bodies: Vec<Bytes>,
         input: I,
+        kept: Vec<K>,
     },
     /// The recording goes on in the next segment.
     Continued,
@@ -186,11 +185,11 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Takes the record with this number from the front; what is there after an error is not to be read.
-    pub(crate) fn take<I: for<'de> Deserialize<'de>>(
-        &mut self,
-        bytes: &mut Bytes,
-        number: u64,
-    ) -> Result<Record<I>, Bad> {
+    pub(crate) fn take<I, K>(&mut self, bytes: &mut Bytes, number: u64) -> Result<Record<I, K>, Bad>
+    where
+        I: for<'de> Deserialize<'de>,
+        K: for<'de> Deserialize<'de>,
+    {
         let len = take_varint(bytes).map_err(|_| Bad::Torn)?;
         let payload = take_bytes(bytes, len).map_err(|_| Bad::Torn)?;
         let found = bytes.try_get_u32_le().map_err(|_| Bad::Torn)?;
@@ -200,7 +199,11 @@ impl Decoder {
         self.payload(payload).ok_or(Bad::Damaged)
     }
 
-    fn payload<I: for<'de> Deserialize<'de>>(&mut self, mut payload: Bytes) -> Option<Record<I>> {
+    fn payload<I, K>(&mut self, mut payload: Bytes) -> Option<Record<I, K>>
+    where
+        I: for<'de> Deserialize<'de>,
+        K: for<'de> Deserialize<'de>,
+    {
         let tag = payload.try_get_u8().ok()?;
         match tag {
             CONTINUED => return payload.is_empty().then_some(Record::Continued),
@@ -216,7 +219,10 @@ impl Decoder {
             return None; // each takes a byte at least
         }
         let bodies: Option<Vec<_>> = (0..count).map(|_| self.body(&mut payload)).collect();
-        Some(Record::Event { outcome, since, left_out, bodies: bodies?, input: get(&payload)? })
+        let bodies = bodies?;
+        let (input, rest) = postcard::take_from_bytes(&payload).ok()?;
+        let kept = if rest.is_empty() { Vec::new() } else { get(rest)? };
+        Some(Record::Event { outcome, since, left_out, bodies, input, kept })
     }
 
     fn body(&mut self, payload: &mut Bytes) -> Option<Bytes> {
@@ -236,40 +242,35 @@ impl Decoder {
 /// The bodies of a segment that can be named: by how many such bodies ago they were written.
 #[derive(Debug, Default)]
 struct Known {
-    /// By their hashes: which of all they were, and themselves.
-    bodies: BTreeMap<u64, (u64, Bytes)>,
-    /// Their hashes, by which of all they were.
-    order: BTreeMap<u64, u64>,
+    /// Each in the place that its hash gives it, if no other came there since; with which of all it was.
+    places: Vec<Option<(u64, Bytes)>>,
     written: u64,
+    /// Bytes of those.
     bytes: usize,
 }
 
 impl Known {
     /// Writes a body: twice its length and itself, or, if it was written, twice how long ago, and one.
     fn put(&mut self, out: &mut Vec<u8>, body: &Bytes) {
-        if body.len() < BODY_BYTES_MIN {
-            put_varint(out, (body.len() as u64) << 1);
-            return out.extend_from_slice(body);
-        }
-        let hash = xxh3_64(body);
-        if let Some((which, known)) = self.bodies.get(&hash)
-            && known == body
-        {
-            return put_varint(out, (self.written - which) << 1 | 1);
+        if body.len() >= BODY_BYTES_MIN {
+            if self.places.is_empty() || self.bytes + body.len() > BODIES_BYTES_MAX {
+                self.places.clear();
+                self.places.resize(BODIES_MAX, None);
+                self.bytes = 0;
+            }
+            let place = &mut self.places[xxh3_64(body) as usize % BODIES_MAX];
+            if let Some((which, known)) = place
+                && known == body
+            {
+                return put_varint(out, (self.written - *which) << 1 | 1);
+            }
+            self.bytes += body.len();
+            let before = place.replace((self.written, body.clone()));
+            self.bytes -= before.map_or(0, |(_, before)| before.len());
+            self.written += 1;
         }
         put_varint(out, (body.len() as u64) << 1);
         out.extend_from_slice(body);
-        if let Some((which, other)) = self.bodies.insert(hash, (self.written, body.clone())) {
-            self.order.remove(&which);
-            self.bytes -= other.len();
-        }
-        self.order.insert(self.written, hash);
-        self.written += 1;
-        self.bytes += body.len();
-        while self.order.len() as u64 > BODIES_MAX || self.bytes > BODIES_BYTES_MAX {
-            let Some((_, hash)) = self.order.pop_first() else { return };
-            self.bytes -= self.bodies.remove(&hash).map_or(0, |(_, body)| body.len());
-        }
     }
 }
 

@@ -63,6 +63,7 @@
 //! bodies    count, and for each twice its length and its bytes, or twice how many bodies of at least 32 bytes ago it was
 //!           written in this segment, and one
 //! input     the value `Input`, without its bodies
+//! kept      in a redacted trace, where there is any: a list of what is kept of the outputs, the frames sent
 //! ```
 //!
 //! # Secrets
@@ -70,7 +71,7 @@
 //! [Tokens](antiphon::session::Local::token) never get into a trace: as many stars stand for each, in inputs and in what
 //! digests are computed over, and hashes over Hellos are those over Hellos with stars. How long a token was can be seen.
 //! Bodies do get into it, and files of a ring can be read by their owner only; with [`Ring::redacted`] bodies are left
-//! out, and digests and chains with them. Names of documents, ids, and hashes over whole histories stay.
+//! out, and digests and chains with them; so that it can be drawn, frames sent are in it as those received are. Names of documents, ids, and hashes over whole histories stay.
 
 mod events;
 mod format;
@@ -89,7 +90,7 @@ pub use events::{End, Event, Events};
 pub use format::{FORMAT, Header, Outcome};
 pub use recorder::{Options, Recordable, Recorder};
 pub use replay::{Replay, Step};
-pub use replica::{Setup, Tokens};
+pub use replica::{Sent, Setup, Tokens};
 pub use ring::{BYTES_DEFAULT, BYTES_MIN, Files, Ring, SUFFIX};
 pub use sink::{Memory, Sink};
 pub use text::{FrameText, Named, frame_text};

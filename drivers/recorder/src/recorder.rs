@@ -27,6 +27,9 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
     /// All that it is made of: with the inputs, it determines everything. No secret may be in it.
     type Setup: Serialize + DeserializeOwned;
 
+    /// What a redacted trace keeps of an output, as it can't be computed again; `()` if nothing.
+    type Kept: Serialize + DeserializeOwned + Send;
+
     /// What is remembered of inputs and outputs to keep secrets out of what follows.
     type Censor: Default + fmt::Debug + Send;
 
@@ -43,9 +46,14 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
         Self::censored(censor, input)
     }
 
-    /// What the machine would have put out had its inputs been the censored ones; `None` if that is this. It must be
-    /// told of all outputs, in order.
-    fn censored_output(_censor: &mut Self::Censor, _output: &Self::Output) -> Option<Self::Output> {
+    /// Adds to a digest what the machine would have put out had its inputs been the censored ones. It is told of all
+    /// outputs, in order. Of a machine whose inputs were the censored ones, that is what it did put out.
+    fn digest(_censor: &mut Self::Censor, output: &Self::Output, digest: &mut Canonical) {
+        output.hash(digest);
+    }
+
+    /// What a redacted trace keeps of an output: nothing secret, and nothing that bodies say.
+    fn kept(_censor: &mut Self::Censor, _output: &Self::Output) -> Option<Self::Kept> {
         None
     }
 
@@ -168,25 +176,32 @@ impl<M: Recordable> Recording<M> {
                 resume_unwind(panic)
             }
         };
+        if self.redacted {
+            let mut kept = Vec::new();
+            while let Some(output) = machine.poll() {
+                kept.extend(M::kept(&mut self.censor, &output));
+                self.outputs.push_back(output);
+            }
+            // A digest would tell bodies that can be guessed.
+            writer.keep(&kept);
+            writer.end_event(Outcome::Digest(0));
+            return result;
+        }
         self.digest.reset();
         while let Some(output) = machine.poll() {
-            match M::censored_output(&mut self.censor, &output) {
-                Some(censored) => hash_output(&mut self.digest, &censored),
-                None => hash_output(&mut self.digest, &output),
-            }
+            digest_output::<M>(&mut self.digest, &mut self.censor, &output);
             self.outputs.push_back(output);
         }
         let digest = close_digest(&mut self.digest, &result, machine.deadline());
-        // Of bodies that were left out, it would tell those that can be guessed.
-        writer.end_event(Outcome::Digest(if self.redacted { 0 } else { digest }));
+        writer.end_event(Outcome::Digest(digest));
         result
     }
 }
 
 /// One more output.
-pub(crate) fn hash_output(digest: &mut Canonical, output: &impl Hash) {
+pub(crate) fn digest_output<M: Recordable>(digest: &mut Canonical, censor: &mut M::Censor, output: &M::Output) {
     digest.write_u8(1);
-    output.hash(digest);
+    M::digest(censor, output, digest);
 }
 
 /// The digest of all that came of an input: the outputs that it was told of, whether it was misuse, and when the machine

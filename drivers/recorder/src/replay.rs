@@ -6,14 +6,14 @@ use antiphon::digest::Canonical;
 
 use crate::events::{Event, Events};
 use crate::format::Outcome;
-use crate::recorder::{Recordable, close_digest, hash_output};
+use crate::recorder::{Recordable, close_digest, digest_output};
 use crate::trace::{NotReplayable, Run};
 
 /// An event, and what the machine made of it now.
 #[derive(Debug)]
 pub struct Step<M: Recordable> {
     /// The event.
-    pub event: Event<M::Input>,
+    pub event: Event<M::Input, M::Kept>,
     /// What the machine put out.
     pub outputs: Vec<M::Output>,
     /// What came of it now. If that is not [`Event::outcome`], nothing after this is replayed.
@@ -33,6 +33,7 @@ pub struct Replay<'a, M: Recordable> {
     /// `None` when it has panicked, or differed.
     machine: Option<M>,
     digest: Canonical,
+    censor: M::Censor,
     events: Events<'a, M>,
 }
 
@@ -43,7 +44,12 @@ impl Run {
     /// Why that can't be, if so.
     pub fn replay<M: Recordable>(&self) -> Result<Replay<'_, M>, NotReplayable> {
         let setup = self.setup::<M>()?;
-        Ok(Replay { machine: Some(M::make(setup)), digest: Canonical::default(), events: self.events() })
+        Ok(Replay {
+            machine: Some(M::make(setup)),
+            digest: Canonical::default(),
+            censor: M::Censor::default(),
+            events: self.events(),
+        })
     }
 }
 
@@ -62,13 +68,13 @@ impl<M: Recordable> Iterator for Replay<'_, M> {
         let event = self.events.next()?;
         let (at, input) = (event.at, event.input.clone());
         let mut outputs = Vec::new();
-        let digest = &mut self.digest;
+        let (digest, censor) = (&mut self.digest, &mut self.censor);
         digest.reset();
         // A machine that panicked then will do so again; and a trace that was made up may lie to it.
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let result = machine.handle(at, input);
             while let Some(output) = machine.poll() {
-                hash_output(digest, &output);
+                digest_output::<M>(digest, censor, &output);
                 outputs.push(output);
             }
             close_digest(digest, &result, machine.deadline())

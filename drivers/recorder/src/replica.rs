@@ -1,15 +1,17 @@
 //! How a replica is recorded: what it is made of, which of its inputs have bodies, and where tokens are.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
 
 use antiphon::Replica;
-use antiphon::digest::Chain;
+use antiphon::digest::{Canonical, Chain};
 use antiphon::op::Body;
 use antiphon::replica::{Config, Input, LinkId, Output, Question};
 use antiphon::storage::{Identity, Reply};
 use antiphon::wire::{Changes, Content, Message};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::recorder::Recordable;
 use crate::tokens::{From, Link, starred};
@@ -25,33 +27,69 @@ pub struct Setup {
     pub entropy: [u8; 32],
 }
 
+/// A frame that a replica sent, with empty bodies.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Sent {
+    /// Where.
+    pub link: LinkId,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+impl std::convert::From<Sent> for Output {
+    fn from(Sent { link, frame }: Sent) -> Self {
+        Self::Transmit { link, frame }
+    }
+}
+
 /// The links of a replica, and the Hellos on them.
 #[derive(Clone, Debug, Default)]
-pub struct Tokens(BTreeMap<LinkId, Link>);
+pub struct Tokens {
+    links: BTreeMap<LinkId, Link>,
+    /// The frame that was sent last, and its hash: most are sent to many.
+    sent: (Bytes, u64),
+}
 
 impl Tokens {
     /// The input without secrets, and a frame after what `then` does with it.
     fn censored(&mut self, input: &Input, then: impl FnOnce(Bytes) -> Bytes) -> Input {
-        let Self(links) = self;
         match input {
             Input::Connected { link, transport, token, upstream } => {
-                links.entry(*link).or_insert_with(|| Link::new(*transport));
+                self.links.entry(*link).or_insert_with(|| Link::new(*transport));
                 let token = starred(token.as_ref());
                 Input::Connected { link: *link, transport: *transport, token, upstream: *upstream }
             }
             Input::Received { link, frame } => {
-                let frame = match links.get_mut(link) {
+                let frame = match self.links.get_mut(link) {
                     Some(state) => state.frame(From::Peer, frame, then),
                     None => Bytes::new(), // of no link: the replica does not look at it
                 };
                 Input::Received { link: *link, frame }
             }
             Input::Disconnected { link } => {
-                links.remove(link);
+                self.links.remove(link);
                 input.clone()
             }
             _ => input.clone(),
         }
+    }
+}
+
+impl Tokens {
+    /// The hash of a frame that is sent, without secrets.
+    fn hash_sent(&mut self, link: LinkId, frame: &Bytes) -> u64 {
+        let (last, hash) = &self.sent;
+        if (last.as_ptr(), last.len()) == (frame.as_ptr(), frame.len()) {
+            return *hash; // it is held, so there is no other in its place
+        }
+        // Nothing else that we send has a secret in it: Hello and Welcome are the first two kinds.
+        if frame.first().is_some_and(|kind| *kind <= 2)
+            && let Some(state) = self.links.get_mut(&link)
+        {
+            return xxh3_64(&state.frame(From::Us, frame, |bare| bare));
+        }
+        self.sent = (frame.clone(), xxh3_64(frame));
+        self.sent.1
     }
 }
 
@@ -63,6 +101,7 @@ const SPLIT_BYTES_MIN: usize = 40;
 impl Recordable for Replica {
     const NAME: &'static str = "replica";
     type Setup = Setup;
+    type Kept = Sent;
     type Censor = Tokens;
 
     fn make(Setup { config, identity, entropy }: Setup) -> Self {
@@ -92,19 +131,23 @@ impl Recordable for Replica {
         redacted
     }
 
-    fn censored_output(Tokens(links): &mut Tokens, output: &Output) -> Option<Output> {
+    fn digest(tokens: &mut Tokens, output: &Output, digest: &mut Canonical) {
         match output {
-            // Nothing else that we send has a secret in it: Hello and Welcome are the first two kinds.
-            Output::Transmit { link, frame } if frame.first().is_some_and(|kind| *kind <= 2) => {
-                let frame = links.get_mut(link)?.frame(From::Us, frame, |bare| bare);
-                Some(Output::Transmit { link: *link, frame })
+            Output::Transmit { link, frame } => {
+                digest.write_u64(link.0);
+                digest.write_u64(tokens.hash_sent(*link, frame));
             }
-            Output::Ask { ticket, question: Question::Peer { link, replica, token: Some(token) } } => {
-                let question = Question::Peer { link: *link, replica: *replica, token: starred(Some(token)) };
-                Some(Output::Ask { ticket: *ticket, question })
+            Output::Ask { ticket, question: Question::Peer { link, replica, token } } => {
+                (ticket, link, replica, starred(token.as_ref())).hash(digest);
             }
-            _ => None,
+            _ => output.hash(digest),
         }
+    }
+
+    fn kept(tokens: &mut Tokens, output: &Output) -> Option<Sent> {
+        let Output::Transmit { link, frame } = output else { return None };
+        let frame = tokens.links.get_mut(link)?.frame(From::Us, frame, |bare| redacted_frame(bare, &mut 0));
+        Some(Sent { link: *link, frame })
     }
 
     fn take_bodies(input: &mut Input) -> Vec<Bytes> {

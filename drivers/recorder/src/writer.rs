@@ -63,6 +63,13 @@ impl Writer {
         self.encoder.event(&mut self.payload, since, written);
     }
 
+    /// What is kept of its outputs, in a redacted trace.
+    pub(crate) fn keep<K: Serialize>(&mut self, kept: &[K]) {
+        if !kept.is_empty() {
+            put(&mut self.payload, &kept);
+        }
+    }
+
     /// It has been.
     pub(crate) fn end_event(&mut self, outcome: Outcome) {
         settle(&mut self.payload, outcome);

@@ -38,7 +38,7 @@ fn no_body_is_in_it() {
 #[test]
 fn it_is_told_as_if_its_bodies_were_empty() {
     for transport in [Transport::Reliable, DATAGRAM] {
-        let script = |redacted| {
+        let told = |redacted| {
             let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
             let ends = [End::new(1, memories[0].clone(), redacted), End::new(2, memories[1].clone(), redacted)];
             let mut two = Two::new(ends, transport);
@@ -48,7 +48,7 @@ fn it_is_told_as_if_its_bodies_were_empty() {
             let events = run_of(&trace).events::<Replica>().map(|event| (event.at, event.input));
             events.map(|(at, input)| (at, transcript.input(&input), input)).collect::<Vec<_>>()
         };
-        let (whole, redacted) = (script(false), script(true));
+        let (whole, redacted) = (told(false), told(true));
         assert_eq!(whole.len(), redacted.len());
         let mut changes = 0;
         for ((at, line, input), (redacted_at, redacted_line, _)) in whole.iter().zip(&redacted) {
@@ -62,5 +62,37 @@ fn it_is_told_as_if_its_bodies_were_empty() {
             }
         }
         assert!(changes > 10);
+    }
+}
+
+/// So that it can be drawn: what was sent can't be computed again.
+#[test]
+fn frames_sent_are_kept() {
+    for transport in [Transport::Reliable, DATAGRAM] {
+        let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
+        let ends = [End::new(1, memories[0].clone(), true), End::new(2, memories[1].clone(), true)];
+        let mut two = Two::new(ends, transport);
+        script(&mut two, [Some("a secret"), None]);
+        let frames = memories.map(|memory| {
+            let trace = Trace::read(memory.segments()).expect("it was just written");
+            let mut transcript = Transcript::new();
+            let (mut sent, mut received) = (Vec::new(), Vec::new());
+            for event in run_of(&trace).events::<Replica>() {
+                let line = transcript.input(&event.input);
+                if line.arrow == "<-" {
+                    received.push((line.kind, line.document));
+                }
+                for output in event.kept {
+                    let line = transcript.output(&output.into());
+                    sent.push((line.kind, line.document));
+                }
+            }
+            sent.sort();
+            received.sort();
+            (sent, received)
+        });
+        let [(first_sent, first_received), (second_sent, second_received)] = frames;
+        assert!(first_sent.len() > 30);
+        assert_eq!((first_sent, second_sent), (second_received, first_received), "what one sends, the other receives");
     }
 }

@@ -131,6 +131,7 @@ impl<const FACTOR: u64> Machine for Sums<FACTOR> {
 impl<const FACTOR: u64> Recordable for Sums<FACTOR> {
     const NAME: &'static str = "sums";
     type Setup = u64;
+    type Kept = ();
     type Censor = ();
 
     fn make(sum: u64) -> Self {

@@ -5,7 +5,7 @@ mod common;
 use antiphon::Replica;
 use antiphon::replica::Input;
 use antiphon::session::Transport;
-use antiphon_recorder::{End as Ending, Error, Event, FORMAT, NotReplayable, Trace};
+use antiphon_recorder::{End as Ending, Error, Event, FORMAT, NotReplayable, Sent, Trace};
 use bytes::Bytes;
 use common::*;
 
@@ -17,7 +17,7 @@ fn recorded(segment_bytes: u64) -> Vec<Bytes> {
     memories[0].segments()
 }
 
-fn read(segments: impl IntoIterator<Item = Bytes>) -> (Vec<Event<Input>>, Ending) {
+fn read(segments: impl IntoIterator<Item = Bytes>) -> (Vec<Event<Input, Sent>>, Ending) {
     let trace = Trace::read(segments).expect("the headers are whole");
     let mut events = run_of(&trace).events::<Replica>();
     let read = events.by_ref().collect();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use antiphon::op::DocumentId;
 use antiphon::replica::{Input, LinkId, Output as Wanted};
 use antiphon::{Instant, Replica};
-use antiphon_recorder::{End, Error, Event, Line, Outcome, Recordable as _, Run, Step, Trace, Transcript};
+use antiphon_recorder::{End, Error, Event, Line, Outcome, Recordable as _, Run, Sent, Step, Trace, Transcript};
 use antiphon_sim::run::quiet_panics;
 use serde::Serialize;
 
@@ -86,7 +86,7 @@ struct Told<'a> {
     /// Bytes of bodies that were left out when it was recorded.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: u64,
-    /// What came of it; nothing where it was not run again.
+    /// What came of it: all, or in a redacted recording the frames sent; nothing where that is not known.
     outputs: Option<Vec<Words<'a>>>,
     /// Of what came of it when it was recorded; nothing if it was a panic, or is not known.
     digest: Option<String>,
@@ -240,7 +240,9 @@ impl Telling<'_> {
         };
         for event in rest.by_ref() {
             summary.events += 1;
-            self.event(&mut transcript, &event, None, false)?;
+            // What was sent is in a trace that was redacted.
+            let sent: Vec<_> = event.kept.iter().cloned().map(Wanted::from).collect();
+            self.event(&mut transcript, &event, Some(&sent).filter(|_| header.redacted), false)?;
         }
         if let Some(end) = rest.end() {
             (summary.end, summary.whole) = (end.to_string(), End::is_whole(end));
@@ -257,7 +259,7 @@ impl Telling<'_> {
     fn event(
         &mut self,
         transcript: &mut Transcript,
-        event: &Event<Input>,
+        event: &Event<Input, Sent>,
         outputs: Option<&Vec<Wanted>>,
         differs: bool,
     ) -> Result<(), Failure> {
