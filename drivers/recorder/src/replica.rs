@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use antiphon::Replica;
 use antiphon::digest::{Canonical, Chain};
-use antiphon::op::Body;
-use antiphon::replica::{Config, Input, LinkId, Output, Question};
-use antiphon::storage::{Identity, Reply};
+use antiphon::op::{Body, Entry, Op};
+use antiphon::replica::{Config, Event, Input, LinkId, Output, Question};
+use antiphon::storage::{Batch, Identity, Reply, Request, Transaction};
 use antiphon::wire::{Changes, Content, Message};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ pub struct Tokens {
     links: BTreeMap<LinkId, Link>,
     /// The frame that was sent last, and its hash: most are sent to many.
     sent: (Bytes, u64),
+    /// The batch that was written last, and its hash: it is told of when it is.
+    written: Option<(Arc<Batch>, u64)>,
 }
 
 impl Tokens {
@@ -90,6 +93,34 @@ impl Tokens {
         }
         self.sent = (frame.clone(), xxh3_64(frame));
         self.sent.1
+    }
+
+    fn hash_batch(&mut self, batch: &Arc<Batch>) -> u64 {
+        if let Some((last, hash)) = &self.written
+            && Arc::ptr_eq(last, batch)
+        {
+            return *hash;
+        }
+        let Batch { document, position, entries, cursors, timeline, salvaged } = &**batch;
+        let mut digest = Canonical::default();
+        (document, position, entries.len(), cursors, timeline, salvaged).hash(&mut digest);
+        for Entry { op: Op { id, body }, chain, origin } in entries {
+            // In one piece: there are many.
+            let (kind, body) = match body {
+                Body::Bytes(bytes) => (0, xxh3_64(bytes)),
+                Body::Blank(hash) => (1, hash.0),
+            };
+            let mut words = [0; 56];
+            words[..16].copy_from_slice(&id.author.0);
+            let origin = origin.map_or(0, |timeline| timeline.0.get());
+            for (word, number) in words[16..].chunks_exact_mut(8).zip([id.seq, kind, body, chain.0, origin]) {
+                word.copy_from_slice(&number.to_le_bytes());
+            }
+            digest.write(&words);
+        }
+        let hash = digest.finish();
+        self.written = Some((batch.clone(), hash));
+        hash
     }
 }
 
@@ -140,6 +171,10 @@ impl Recordable for Replica {
             Output::Ask { ticket, question: Question::Peer { link, replica, token } } => {
                 (ticket, link, replica, starred(token.as_ref())).hash(digest);
             }
+            Output::Storage { ticket, request: Request::Write(Transaction::Append(batch)) } => {
+                (ticket, tokens.hash_batch(batch)).hash(digest);
+            }
+            Output::Event(Event::Received { batch }) => digest.write_u64(tokens.hash_batch(batch)),
             _ => output.hash(digest),
         }
     }
