@@ -2,6 +2,7 @@
 //! so that a whole run, faults included, is the same on every machine and can be replayed from its inputs alone.
 //!
 //! - [`link`] is one direction of a network path, with latency, loss, duplication, reordering, corruption and cuts.
+//! - [`picture`] draws a run as a page to look at.
 //! - [`world`] runs nodes on simulated disks over such links, in virtual time.
 
 pub mod campaign;
@@ -10,6 +11,7 @@ pub mod coverage;
 pub mod laws;
 pub mod link;
 pub mod node;
+pub mod picture;
 pub mod plan;
 pub mod replica;
 pub mod run;

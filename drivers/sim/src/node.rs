@@ -8,6 +8,7 @@ use antiphon::replica::LinkId;
 use antiphon::session::Transport;
 use antiphon::storage::Continuity;
 use antiphon::{Instant, Machine};
+use antiphon_report::EventWords;
 use bytes::Bytes;
 
 use crate::laws::{Law, Ledger};
@@ -42,6 +43,12 @@ pub trait Node:
     /// # Errors
     /// If it can't start: its disk fails, say. It is tried again later.
     fn start(disk: &mut Self::Disk, setup: &Self::Setup, start: Start) -> Result<Self, String>;
+
+    /// What it tells, in words, for those who [draw](crate::picture) a run; nothing where it is not worth a mark.
+    fn words(event: &Self::Event) -> Option<EventWords> {
+        let _ = event;
+        None
+    }
 
     /// What always holds of such nodes. [`Laws`](crate::laws::Laws) of one's own can be added to these.
     fn laws() -> Vec<Box<dyn Law<Self>>>;

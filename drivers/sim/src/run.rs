@@ -14,7 +14,7 @@ use crate::laws::{Laws, Ledger, Violation};
 use crate::link::Counters;
 use crate::node::{Crash, Node};
 use crate::plan::{Deed, Fall, NodeName, PathName, PlanOf};
-use crate::world::{DiskState, NodeId, PathId, World};
+use crate::world::{DiskState, Happening, NodeId, PathId, World};
 
 /// What came of running a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,13 +57,28 @@ pub fn run<N: Node>(plan: &PlanOf<N>) -> Report {
 
 /// The same with these laws.
 pub fn run_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> Report {
-    let mut run = Run::<N>::new(plan, laws);
+    play(plan, Run::new(plan, laws, None))
+}
+
+/// The same, before the eyes of an observer, who changes nothing.
+pub fn run_observed<N: Node>(plan: &PlanOf<N>, laws: Laws<N>, observer: &mut dyn Observer<N>) -> Report {
+    play(plan, Run::new(plan, laws, Some(observer)))
+}
+
+/// Who is shown what happens in a run.
+pub trait Observer<N: Node> {
+    /// Something has happened. The world is as it is after the whole event, and laws are not asked yet.
+    fn saw(&mut self, world: &World<N>, happening: &Happening<N>);
+}
+
+fn play<N: Node>(plan: &PlanOf<N>, mut run: Run<'_, N>) -> Report {
     let outcome = catch_unwind(AssertUnwindSafe(|| run.play(plan)));
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let place = PANICKED_AT.take().map_or_else(String::new, |place| format!("at {place}: "));
         Err(Violation::of("panics", format!("{place}{}", text.unwrap_or("something else than a text"))))
     });
+    run.show(); // what led to a panic
     run.report(outcome)
 }
 
@@ -78,9 +93,10 @@ pub fn quiet_panics() {
 }
 
 /// A plan that is being run.
-struct Run<N: Node> {
+struct Run<'a, N: Node> {
     world: World<N>,
     laws: Laws<N>,
+    observer: Option<&'a mut dyn Observer<N>>,
     nodes: BTreeMap<NodeName, NodeId>,
     paths: BTreeMap<PathName, PathId>,
     crashes: u64,
@@ -88,8 +104,8 @@ struct Run<N: Node> {
     rested: Option<(Instant, u64)>,
 }
 
-impl<N: Node> Run<N> {
-    fn new(plan: &PlanOf<N>, laws: Laws<N>) -> Self {
+impl<'a, N: Node> Run<'a, N> {
+    fn new(plan: &PlanOf<N>, laws: Laws<N>, observer: Option<&'a mut dyn Observer<N>>) -> Self {
         let mut world = World::of(plan.seed);
         world.watch();
         let (mut nodes, mut paths) = (BTreeMap::new(), BTreeMap::new());
@@ -111,7 +127,7 @@ impl<N: Node> Run<N> {
                 world.tamper(*path, planned.index, planned.tamper);
             }
         }
-        Self { world, laws, nodes, paths, crashes: 0, healed: None, rested: None }
+        Self { world, laws, observer, nodes, paths, crashes: 0, healed: None, rested: None }
     }
 
     fn play(&mut self, plan: &PlanOf<N>) -> Result<(), Violation> {
@@ -146,7 +162,16 @@ impl<N: Node> Run<N> {
             let what = format!("more than {EVENTS_AT_ONCE_MAX} events at {}", self.world.now());
             return Err(Violation::of("time goes on", what));
         }
-        self.laws.check(&mut self.world)
+        self.show();
+        self.laws.judge(&self.world)
+    }
+
+    /// Hears what has happened, and lets the observer see it.
+    fn show(&mut self) {
+        self.laws.hear(&mut self.world);
+        if let Some(observer) = &mut self.observer {
+            self.laws.heard().iter().for_each(|happening| observer.saw(&self.world, happening));
+        }
     }
 
     // ---------------------------------------------------------------------------------------- chaos

@@ -9,11 +9,12 @@ use std::time::Instant;
 use antiphon::rng::Ratio;
 use antiphon_sim::campaign::{Summary, campaign};
 use antiphon_sim::laws::Violation;
+use antiphon_sim::picture::draw;
 use antiphon_sim::plan::{PlanOf, Profile, Topology, shrink};
 use antiphon_sim::replica::WriterNode;
 use antiphon_sim::run::{quiet_panics, run};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::error::Failure;
 use crate::output::{Align, Output, Table};
@@ -24,6 +25,7 @@ const PLANS_MAX: usize = 3;
 const SHRINK_RUNS_MAX: usize = 10_000;
 
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("one").args(["seed", "plan"]))]
 pub(crate) struct Arguments {
     /// Runs the plan of one seed
     #[arg(long, value_name = "NUMBER", conflicts_with = "seeds")]
@@ -71,6 +73,9 @@ pub(crate) struct Arguments {
     /// Makes plans that break a law as small as it can
     #[arg(long)]
     shrink: bool,
+    /// Draws the run of one plan (--seed or --plan) as a page to look at; with --shrink, of the plan made small
+    #[arg(long, value_name = "FILE", requires = "one")]
+    report: Option<PathBuf>,
 }
 
 /// The seeds from one to before another.
@@ -113,8 +118,13 @@ struct Failed {
     law: &'static str,
     what: String,
     /// As text; not of all, where there are many.
-    plan: Option<String>,
+    #[serde(serialize_with = "as_text")]
+    plan: Option<PlanOf<WriterNode>>,
     command: String,
+}
+
+fn as_text<S: Serializer>(plan: &Option<PlanOf<WriterNode>>, serializer: S) -> Result<S::Ok, S::Error> {
+    plan.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
@@ -124,6 +134,9 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
         Some(file) => run_file(file, arguments.shrink)?,
         None => run_seeds(arguments, output.is_json()),
     };
+    if let Some(file) = &arguments.report {
+        report(arguments, failed.first(), file)?;
+    }
     let seconds = begun.elapsed().as_secs_f64().max(1e-6);
     let failures = failed.len();
     let command = failed.first().map(|failed| failed.command.clone());
@@ -158,17 +171,21 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
 
 // -------------------------------------------------------------------------------------------- one plan
 
-fn run_file(file: &Path, shrinks: bool) -> Result<(Summary, Vec<Failed>), Failure> {
+fn read_plan(file: &Path) -> Result<PlanOf<WriterNode>, Failure> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new("plan", format!("the plan {shown} can't be read: {error}"), "give --plan a file that can be read")
     })?;
-    let plan: PlanOf<WriterNode> = text.parse().map_err(|error| {
+    text.parse().map_err(|error| {
         Failure::usage(format!("{shown} is no plan: {error}"), "see what `antiphon sim --seed 0` runs")
-    })?;
+    })
+}
+
+fn run_file(file: &Path, shrinks: bool) -> Result<(Summary, Vec<Failed>), Failure> {
+    let plan = read_plan(file)?;
     let mut summary = Summary::default();
     summary.add(0, run::<WriterNode>(&plan));
-    let command = format!("antiphon sim --plan {shown}");
+    let command = format!("antiphon sim --plan {}", file.display());
     let failed = summary.failed.iter().map(|(_, violation)| failure(None, violation, &plan, shrinks, command.clone()));
     let failed = failed.collect();
     Ok((summary, failed))
@@ -187,24 +204,35 @@ fn failure(
         Some(smaller) => (&smaller.violation, &smaller.plan),
         None => (violation, plan),
     };
-    Failed { seed, law: violation.law, what: violation.what.clone(), plan: Some(plan.to_string()), command }
+    Failed { seed, law: violation.law, what: violation.what.clone(), plan: Some(plan.clone()), command }
+}
+
+/// Draws the one plan that was run, or what was made of it.
+fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result<(), Failure> {
+    let (planned, mut command) = match (&arguments.plan, arguments.seed) {
+        (Some(plan), _) => (read_plan(plan)?, format!("antiphon sim --plan {}", plan.display())),
+        (None, seed) => {
+            let (profile, seed) = (profile(arguments), seed.unwrap_or_default());
+            (profile.plan::<WriterNode>(seed), format!("antiphon sim --seed {seed}{}", flags(&profile)))
+        }
+    };
+    let plan = failed.and_then(|failed| failed.plan.as_ref()).unwrap_or(&planned);
+    let (_, mut picture) = draw::<WriterNode>(plan);
+    if *plan != planned {
+        picture.title.push_str(", its plan made small");
+        command.push_str(" --shrink");
+    }
+    picture.command = Some(command);
+    std::fs::write(file, picture.page()).map_err(|error| {
+        let what = format!("the report {} can't be written: {error}", file.display());
+        Failure::new("report", what, "give --report a file that can be written")
+    })
 }
 
 // -------------------------------------------------------------------------------------------- seeds
 
 fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
-    let profile = Profile {
-        replicas: arguments.replicas,
-        documents: arguments.documents,
-        ops: arguments.ops,
-        topology: arguments.topology,
-        loss: arguments.loss,
-        duplicate: arguments.duplicate,
-        reorder: arguments.reorder,
-        corrupt: arguments.corrupt,
-        partitions: arguments.partitions,
-        crashes: arguments.crashes,
-    };
+    let profile = profile(arguments);
     let seeds = match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => seed..seed.saturating_add(1),
         (None, Some(Seeds(seeds))) => seeds.clone(),
@@ -227,6 +255,21 @@ fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
     });
     let failed = failed.collect();
     (summary, failed)
+}
+
+fn profile(arguments: &Arguments) -> Profile {
+    Profile {
+        replicas: arguments.replicas,
+        documents: arguments.documents,
+        ops: arguments.ops,
+        topology: arguments.topology,
+        loss: arguments.loss,
+        duplicate: arguments.duplicate,
+        reorder: arguments.reorder,
+        corrupt: arguments.corrupt,
+        partitions: arguments.partitions,
+        crashes: arguments.crashes,
+    }
 }
 
 /// What must be said to get the plans of a profile, beside the seed.
@@ -262,7 +305,7 @@ impl Outcome {
             output.line(format!("see it again with: {command}"))?;
             if let Some(plan) = plan {
                 output.line("")?;
-                output.line(plan)?;
+                output.line(plan.to_string())?;
             }
         }
         let mut table = Table::new([("", Align::Left), ("", Align::Right)]);

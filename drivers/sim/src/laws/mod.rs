@@ -130,8 +130,23 @@ impl<N: Node> Laws<N> {
     /// # Errors
     /// If one is broken.
     pub fn check(&mut self, world: &mut World<N>) -> Result<(), Violation> {
+        self.hear(world);
+        self.judge(world)
+    }
+
+    /// Takes over what has happened since the last call.
+    pub(crate) fn hear(&mut self, world: &mut World<N>) {
+        self.happenings.clear();
         world.swap_happenings(&mut self.happenings);
-        let world = &*world;
+    }
+
+    /// What was heard and is to be judged.
+    pub(crate) fn heard(&self) -> &[Happening<N>] {
+        &self.happenings
+    }
+
+    /// Asks all laws about what was heard.
+    pub(crate) fn judge(&mut self, world: &World<N>) -> Result<(), Violation> {
         for happening in &self.happenings {
             self.ledger.note(world, happening)?;
             let scene = Scene { world, ledger: &self.ledger };
@@ -139,7 +154,6 @@ impl<N: Node> Laws<N> {
                 law.check(&scene, happening).map_err(|what| Violation { law: law.name(), what })?;
             }
         }
-        self.happenings.clear();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use antiphon::Instant;
 use antiphon::rng::Rng;
 
 use super::Faults;
@@ -41,6 +42,8 @@ pub struct CopyFate {
     pub held_back: bool,
     /// This bit of it, counted from the first, is another.
     pub flipped_bit: Option<u64>,
+    /// When it arrives, if nothing is cut meanwhile.
+    pub due: Instant,
 }
 
 impl Fate {
@@ -52,6 +55,11 @@ impl Fate {
     /// The copies that are sent on their way.
     pub fn sent(&self) -> &[CopyFate] {
         &self.copies[..self.arrivals()]
+    }
+
+    pub(super) fn sent_mut(&mut self) -> &mut [CopyFate] {
+        let arrivals = self.arrivals();
+        &mut self.copies[..arrivals]
     }
 }
 
@@ -109,6 +117,7 @@ impl Dice {
             jitter: Duration::from_micros(self.jitter.below(jitter.saturating_add(1))),
             held_back: self.reorder.chance(faults.reorder),
             flipped_bit: (corrupted && bytes > 0).then_some(bit),
+            due: Instant::ZERO, // the link knows
         }
     }
 }

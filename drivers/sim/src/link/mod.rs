@@ -29,10 +29,11 @@ pub struct Link {
     dice: Dice,
     now: Instant,
     next_sequence: u64,
-    in_flight: BTreeMap<(Instant, u64), Bytes>,
+    /// Frames by when they arrive and which was sent first, with the numbers that the sender gave them.
+    in_flight: BTreeMap<(Instant, u64), (u64, Bytes)>,
     /// When everything that was sent will have gone through the bandwidth.
     through_at: Instant,
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<(u64, Bytes)>,
     counters: Counters,
 }
 
@@ -87,6 +88,11 @@ impl Link {
         self.in_flight.last_key_value().map(|(&(at, _), _)| at)
     }
 
+    /// The next frame that has arrived, as by [`poll`](Machine::poll), with its number.
+    pub fn arrived(&mut self) -> Option<(u64, Bytes)> {
+        self.ready.pop_front()
+    }
+
     /// Everything in flight is gone.
     pub fn clear(&mut self) {
         self.counters.lost += self.in_flight.len() as u64;
@@ -94,8 +100,9 @@ impl Link {
     }
 
     /// The sender hands over a frame, as by [`Input::Frame`]; says what becomes of it, as far as that is decided now.
-    /// `change` may have another opinion than the dice, who decide as often as without it.
-    pub fn send(&mut self, now: Instant, frame: Bytes, change: impl FnOnce(&mut Fate)) -> Fate {
+    /// `change` may have another opinion than the dice, who decide as often as without it. By its `number` it is known
+    /// again where it [arrives](Self::arrived).
+    pub fn send(&mut self, now: Instant, number: u64, frame: Bytes, change: impl FnOnce(&mut Fate)) -> Fate {
         self.move_on(now);
         self.counters.sent += 1;
         self.counters.bytes += frame.len() as u64;
@@ -112,8 +119,8 @@ impl Link {
         }
         self.counters.lost += u64::from(fate.lost.is_some());
         self.counters.duplicated += u64::from(fate.sent().len() == 2);
-        for copy in fate.sent() {
-            self.schedule(frame.clone(), sent_at, *copy);
+        for copy in fate.sent_mut() {
+            self.schedule(number, frame.clone(), sent_at, copy);
         }
         self.deliver_due(); // a frame without latency arrives at once
         fate
@@ -143,7 +150,7 @@ impl Link {
         self.through_at
     }
 
-    fn schedule(&mut self, mut frame: Bytes, sent_at: Instant, fate: CopyFate) {
+    fn schedule(&mut self, number: u64, mut frame: Bytes, sent_at: Instant, fate: &mut CopyFate) {
         let mut deliver_at = sent_at + self.faults.latency + fate.jitter;
         if self.faults.ordered {
             let last = self.in_flight.last_key_value().map(|(&(at, _), _)| at);
@@ -157,7 +164,8 @@ impl Link {
             self.counters.corrupted += 1;
             frame = flip(&frame, bit);
         }
-        self.in_flight.insert((deliver_at, self.next_sequence), frame);
+        fate.due = deliver_at;
+        self.in_flight.insert((deliver_at, self.next_sequence), (number, frame));
         self.next_sequence += 1;
     }
 
@@ -188,7 +196,7 @@ impl Machine for Link {
 
     fn handle(&mut self, now: Instant, input: Input) -> Result<(), Infallible> {
         match input {
-            Input::Frame(frame) => _ = self.send(now, frame, |_| {}),
+            Input::Frame(frame) => _ = self.send(now, 0, frame, |_| {}),
             Input::Timer => self.move_on(now),
             Input::Faults(faults) => {
                 self.move_on(now);
@@ -200,7 +208,7 @@ impl Machine for Link {
     }
 
     fn poll(&mut self) -> Option<Bytes> {
-        self.ready.pop_front()
+        self.arrived().map(|(_, frame)| frame)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -15,6 +15,7 @@ pub use generate::{Place, Source, Workload};
 pub use profile::{BadTopology, Profile, Topology};
 pub use shrink::{Shrunk, shrink, shrink_with};
 pub use text::BadPlan;
+pub(crate) use text::{clock_text, disk_text};
 
 use crate::clock::Clock;
 use crate::link::Faults;

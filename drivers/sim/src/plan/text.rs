@@ -76,7 +76,8 @@ fn pace_text(pace: Pace) -> String {
     format!("{}..{}", duration_text(pace.least), duration_text(pace.most))
 }
 
-fn clock_text(clock: Clock) -> String {
+/// How far a clock is ahead, and by how much it is fast.
+pub(crate) fn clock_text(clock: Clock) -> String {
     let sign = if clock.skew < 0 { "-" } else { "+" };
     let skew = duration_text(Duration::from_micros(clock.skew.unsigned_abs()));
     let drift = if clock.drift == 0 { String::new() } else { format!(",{:+}", clock.drift) };
@@ -101,6 +102,11 @@ const DISK_STATES: [(&str, DiskState); 5] = [
     ("full", DiskState::Full),
 ];
 
+/// What a disk is like, in a word.
+pub(crate) fn disk_text(state: DiskState) -> &'static str {
+    DISK_STATES.iter().find(|(_, known)| *known == state).map_or("works", |(name, _)| name)
+}
+
 fn deed_text<A: fmt::Display>(deed: &Deed<A>) -> String {
     match deed {
         Deed::Act(node, action) => format!("node {node}: {action}"),
@@ -115,8 +121,7 @@ fn deed_text<A: fmt::Display>(deed: &Deed<A>) -> String {
         Deed::Clone(from, to) => format!("clone {from} {to}"),
         Deed::LoseTail(node, keep) => format!("lose {node} keep={keep}"),
         Deed::Disk(node, state) => {
-            let name = DISK_STATES.iter().find(|(_, known)| known == state).map_or("works", |(name, _)| name);
-            format!("disk {node} {name}")
+            format!("disk {node} {}", disk_text(*state))
         }
         Deed::Pace(node, pace) => format!("pace {node} {}", pace_text(*pace)),
         Deed::Pause(node, true) => format!("pause {node}"),

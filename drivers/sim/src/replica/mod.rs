@@ -19,6 +19,7 @@ use antiphon::rng::Rng;
 use antiphon::storage::Storage;
 use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
+use antiphon_report::{EventWords, event_words, input_words};
 
 pub use disk::ReplicaDisk;
 pub use logs::{Change, Copy, Logs};
@@ -277,6 +278,14 @@ impl<A: App> Node for ReplicaNode<A> {
         node.app_inputs(now, opens.collect());
         node.collect(now);
         Ok(node)
+    }
+
+    fn words(event: &Told) -> Option<EventWords> {
+        match event {
+            Told::Event(event) => Some(event_words(event)),
+            Told::Took(input) => input_words(input),
+            Told::Declined(misuse) => Some(EventWords::declined(misuse)),
+        }
     }
 
     fn laws() -> Vec<Box<dyn Law<Self>>> {

@@ -175,7 +175,7 @@ impl Reached {
                 self.frame(frame, fate, world.medium(*path).transport);
             }
             Happening::Arrived { link, .. } => self.arrived = Some(*link),
-            Happening::Settled { node } => self.settled(world, *node),
+            Happening::Settled { node, .. } => self.settled(world, *node),
             Happening::Connected { node, path, .. } if world.links_on(*path, *node) > 1 => self.mark(Mark::DoubledLink),
             Happening::Disconnected { link, .. } => self.moved(*link, Stage::Closed),
             Happening::Told { event: Told::Event(event), .. } => self.told(event),

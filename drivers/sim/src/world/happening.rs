@@ -3,8 +3,9 @@
 use antiphon::replica::LinkId;
 use bytes::Bytes;
 
-use super::{NodeId, PathId};
-use crate::link::Fate;
+use super::{DiskState, NodeId, PathId};
+use crate::clock::Clock;
+use crate::link::{Fate, Faults};
 use crate::node::{Disk, Node};
 
 /// Something that has happened.
@@ -74,6 +75,70 @@ pub enum Happening<N: Node> {
         link: LinkId,
         /// On which path.
         path: PathId,
+        /// Its number there, as it was told when the frame was [sent](Happening::Sent).
+        index: u64,
+    },
+    /// A frame has come to a node that is not connected there any longer, or not yet.
+    Unheard {
+        /// Where.
+        node: NodeId,
+        /// On which path.
+        path: PathId,
+        /// Its number there.
+        index: u64,
+    },
+    /// A path has gone down, and both ends are told.
+    Parted {
+        /// Which.
+        path: PathId,
+    },
+    /// What these ends of a path send is lost from now on, and nobody is told.
+    Cut {
+        /// Which.
+        path: PathId,
+        /// Whether what the first and the second end send is lost, earlier cuts included.
+        sides: [bool; 2],
+    },
+    /// A path that was down or cut is whole again.
+    Mended {
+        /// Which.
+        path: PathId,
+    },
+    /// A path has other faults from now on.
+    Faults {
+        /// Which.
+        path: PathId,
+        /// What its frames suffer.
+        faults: Faults,
+    },
+    /// A process does nothing from now on, as if its machine were asleep.
+    Paused {
+        /// Where.
+        node: NodeId,
+    },
+    /// A process goes on.
+    Resumed {
+        /// Where.
+        node: NodeId,
+    },
+    /// A node's clocks were set.
+    ClockSet {
+        /// Where.
+        node: NodeId,
+        /// What they show.
+        clock: Clock,
+    },
+    /// A backup was made of a node's disk.
+    BackedUp {
+        /// Whose.
+        node: NodeId,
+    },
+    /// A disk is another from now on.
+    DiskSet {
+        /// Whose.
+        node: NodeId,
+        /// What it is like.
+        state: DiskState,
     },
     /// A disk has done as it was asked.
     Done {
@@ -116,6 +181,8 @@ pub enum Happening<N: Node> {
     Settled {
         /// Which.
         node: NodeId,
+        /// Whether the input was that its deadline had come.
+        timer: bool,
     },
 }
 

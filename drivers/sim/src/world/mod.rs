@@ -309,14 +309,15 @@ impl<N: Node> World<N> {
         self.events += 1;
         self.at_once += 1;
         self.trace.note([self.now.as_micros(), u64::from(node.0)]);
+        let timer = matches!(input, crate::node::Input::Timer);
         if let Err(misuse) = up.handle(slot.clock.monotonic(self.now), input) {
             panic!("the world uses nodes as it should: {misuse}");
         }
-        self.carry_out(node);
+        self.carry_out(node, timer);
     }
 
-    /// Does what a node wants done.
-    fn carry_out(&mut self, node: NodeId) {
+    /// Does what a node wants done, perhaps because its deadline had come.
+    fn carry_out(&mut self, node: NodeId, timer: bool) {
         use crate::node::Output;
         while let Some(output) = self.slots[node.index()].up.as_mut().and_then(|up| up.poll()) {
             match output {
@@ -328,7 +329,7 @@ impl<N: Node> World<N> {
             }
         }
         self.arm_timer(node);
-        self.happened(Happening::Settled { node });
+        self.happened(Happening::Settled { node, timer });
     }
 
     fn transmit(&mut self, node: NodeId, link: LinkId, frame: Bytes) {

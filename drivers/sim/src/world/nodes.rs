@@ -130,7 +130,7 @@ impl<N: Node> World<N> {
         slot.starts += 1;
         self.trace.note([self.now.as_micros(), 1 << 32 | u64::from(node.0)]);
         self.happened(Happening::Started { node });
-        self.carry_out(node);
+        self.carry_out(node, false);
         for path in self.slots[node.index()].paths.clone() {
             self.connect(path);
         }
@@ -231,7 +231,7 @@ impl<N: Node> World<N> {
         let done = slot.up.as_mut().map(|up| act(slot.clock.monotonic(self.now), up))?;
         self.events += 1;
         self.trace.note([self.now.as_micros(), 3 << 32 | u64::from(node.0)]);
-        self.carry_out(node);
+        self.carry_out(node, false);
         Some(done)
     }
 
@@ -248,12 +248,15 @@ impl<N: Node> World<N> {
     /// The process of a node does nothing, as if its machine were asleep.
     pub fn pause(&mut self, node: NodeId) {
         let slot = &mut self.slots[node.index()];
-        slot.paused = slot.up.is_some();
+        if slot.up.is_some() && !std::mem::replace(&mut slot.paused, true) {
+            self.happened(Happening::Paused { node });
+        }
     }
 
     /// The process of a node goes on, and hears of everything that came meanwhile, one by one.
     pub fn resume(&mut self, node: NodeId) {
         if std::mem::take(&mut self.slots[node.index()].paused) {
+            self.happened(Happening::Resumed { node });
             self.enter(self.now, What::Wake(node));
         }
     }
@@ -284,7 +287,10 @@ impl<N: Node> World<N> {
 
     /// Sets a node's clocks. What its process has timed by the monotonic one is timed anew.
     pub fn set_clock(&mut self, node: NodeId, clock: Clock) {
-        self.slots[node.index()].clock = clock;
+        let slot = &mut self.slots[node.index()];
+        if std::mem::replace(&mut slot.clock, clock) != clock {
+            self.happened(Happening::ClockSet { node, clock });
+        }
         self.arm_timer(node);
     }
 
@@ -347,6 +353,7 @@ impl<N: Node> World<N> {
     pub fn back_up(&mut self, node: NodeId) {
         let slot = &mut self.slots[node.index()];
         slot.backup = Some(slot.disk.copy());
+        self.happened(Happening::BackedUp { node });
     }
 
     /// Puts the last backup in place of the disk of a node that is down. False if there is none, or it is up.
@@ -382,7 +389,10 @@ impl<N: Node> World<N> {
 
     /// What a node's disk is like from now on.
     pub fn set_disk_state(&mut self, node: NodeId, state: DiskState) {
-        self.slots[node.index()].state = state;
+        let slot = &mut self.slots[node.index()];
+        if std::mem::replace(&mut slot.state, state) != state {
+            self.happened(Happening::DiskSet { node, state });
+        }
         self.arm_disk(node);
     }
 

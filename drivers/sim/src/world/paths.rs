@@ -85,7 +85,7 @@ pub(super) struct Path {
     sent: u64,
     tampers: BTreeMap<u64, Tamper>,
     /// Frames of each side that wait for the next one to go first.
-    swapped: [Option<Bytes>; 2],
+    swapped: [Option<(u64, Bytes)>; 2],
 }
 
 /// What carries frames between two ends.
@@ -200,6 +200,7 @@ impl<N: Node> World<N> {
     /// Takes a path down and tells both ends; what is due then is still to be done.
     pub(crate) fn take_path_down(&mut self, path: PathId) {
         self.paths[path.index()].down = true;
+        self.happened(Happening::Parted { path });
         self.disconnect(path);
     }
 
@@ -207,6 +208,8 @@ impl<N: Node> World<N> {
     pub fn cut_silently(&mut self, path: PathId, sides: [bool; 2]) {
         let cut = &mut self.paths[path.index()].cut;
         *cut = [cut[0] | sides[0], cut[1] | sides[1]];
+        let sides = *cut;
+        self.happened(Happening::Cut { path, sides });
         self.apply(path);
     }
 
@@ -221,6 +224,10 @@ impl<N: Node> World<N> {
         let state = &mut self.paths[path.index()];
         let was_cut = std::mem::take(&mut state.cut) != [false; 2];
         let was_down = std::mem::take(&mut state.down);
+        if was_cut || was_down {
+            self.happened(Happening::Mended { path });
+        }
+        let state = &self.paths[path.index()];
         if was_cut && !state.medium.is_datagram() {
             self.disconnect(path); // no reliable transport survives a hole
         }
@@ -233,6 +240,7 @@ impl<N: Node> World<N> {
     /// Gives a path other faults.
     pub fn set_faults(&mut self, path: PathId, faults: Faults) {
         self.paths[path.index()].medium.faults = faults;
+        self.happened(Happening::Faults { path, faults });
         self.apply(path);
     }
 
@@ -433,11 +441,12 @@ impl<N: Node> World<N> {
         state.sent += 1;
         let tamper = if state.tampers.is_empty() { None } else { state.tampers.remove(&index) };
         if tamper == Some(Tamper::Swap) {
-            state.swapped[side] = Some(frame);
+            state.swapped[side] = Some((index, frame));
             return;
         }
         let swapped = state.swapped[side].take();
-        for (frame, tamper) in [Some((frame, tamper)), swapped.map(|frame| (frame, None))].into_iter().flatten() {
+        let swapped = swapped.map(|(index, frame)| (index, frame, None));
+        for (index, frame, tamper) in [Some((index, frame, tamper)), swapped].into_iter().flatten() {
             let Some(wire) = &mut self.wires[wire as usize] else { return };
             let bits = 8 * frame.len().max(1) as u64;
             let change = |fate: &mut Fate| match tamper {
@@ -447,7 +456,7 @@ impl<N: Node> World<N> {
                 Some(Tamper::Delay(time)) => fate.copies[0].jitter += time,
                 Some(Tamper::Flip(bit)) => fate.copies[0].flipped_bit = Some(bit % bits),
             };
-            let fate = wire.links[side].send(self.now, frame.clone(), change);
+            let fate = wire.links[side].send(self.now, index, frame.clone(), change);
             self.happened(Happening::Sent { node, path, index, frame, fate });
         }
         self.arm_wire(wire, side);
@@ -473,14 +482,17 @@ impl<N: Node> World<N> {
         state.timers[side] = None;
         let path = state.path;
         let Ok(()) = state.links[side].handle(at, link::Input::Timer);
-        if let Some(frame) = state.links[side].poll() {
+        if let Some((index, frame)) = state.links[side].arrived() {
             let node = self.paths[path.index()].ends[1 - side];
             match state.ends[1 - side] {
                 Some(link) => {
-                    self.happened(Happening::Arrived { node, link, path });
+                    self.happened(Happening::Arrived { node, link, path, index });
                     self.feed(node, Input::Received { link, frame });
                 }
-                None => self.reject(wire, 1 - side),
+                None => {
+                    self.happened(Happening::Unheard { node, path, index });
+                    self.reject(wire, 1 - side);
+                }
             }
             return self.arm_wire(wire, side); // the next one is an event of its own
         }

@@ -45,7 +45,7 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
                 let credit = config.map_or(0, |config| config.session.limits.credit);
                 self.left[node.index()] += u64::from(credit) + self.largest;
             }
-            Happening::Settled { node } if std::mem::take(&mut self.moved) => {
+            Happening::Settled { node, .. } if std::mem::take(&mut self.moved) => {
                 let Some(process) = scene.world.process(*node) else { return Ok(()) };
                 let config = process.config();
                 let (replica, credit) = (process.replica(), u64::from(config.session.limits.credit));

@@ -61,7 +61,7 @@ impl<A: App> Law<ReplicaNode<A>> for Frontiers {
         match happening {
             Happening::Arrived { link, .. } => self.arrived = Some(*link),
             Happening::Disconnected { link, .. } => _ = self.seen.remove(link),
-            Happening::Settled { node } => {
+            Happening::Settled { node, .. } => {
                 let Some(process) = scene.world.process(*node) else { return Ok(()) };
                 match self.arrived.take() {
                     Some(link) => self.check_link(*node, process, link)?,

@@ -1,0 +1,136 @@
+//! What a replica tells its app, and what the app wants of it, in words.
+
+use antiphon::op::DocumentId;
+use antiphon::replica::{Event, Input, LinkId, Misuse};
+use antiphon::session::{By, Ending};
+
+use crate::frame::{Field, access, bytes_preview, with_reason};
+use crate::picture::Sign;
+
+/// Something that an app was told or wanted, in words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EventWords {
+    /// One word for what it is: `Applied`, `Append`.
+    pub kind: &'static str,
+    /// How it is marked.
+    pub sign: Sign,
+    /// The link that it is about, if it is about one.
+    pub link: Option<LinkId>,
+    /// The document that it is about, if it is about one.
+    pub document: Option<DocumentId>,
+    /// What it says beside that.
+    pub fields: Vec<Field>,
+}
+
+impl EventWords {
+    fn of(kind: &'static str, sign: Sign) -> Self {
+        Self { kind, sign, link: None, document: None, fields: Vec::new() }
+    }
+
+    fn about(self, document: &DocumentId) -> Self {
+        Self { document: Some(document.clone()), ..self }
+    }
+
+    fn with(self, link: LinkId) -> Self {
+        Self { link: Some(link), ..self }
+    }
+
+    fn say(mut self, name: &'static str, what: impl ToString) -> Self {
+        self.fields.push((name, what.to_string()));
+        self
+    }
+
+    fn because(self, reason: &str) -> Self {
+        Self { fields: with_reason(self.fields, reason.to_owned()), ..self }
+    }
+
+    /// What an app wanted and was not to have.
+    pub fn declined(misuse: &Misuse) -> Self {
+        Self::of("Declined", Sign::Bad).say("why", misuse)
+    }
+}
+
+/// Puts what a replica tells its app into words.
+pub fn event_words(event: &Event) -> EventWords {
+    use Sign::{Bad, Good, Told, Trouble};
+    let of = EventWords::of;
+    match event {
+        Event::Connected { link, replica, durability } => of("Connected", Sign::Link)
+            .with(*link)
+            .say("replica", replica)
+            .say("acknowledges", format!("{durability:?}").to_lowercase()),
+        Event::Disconnected { link, ending } => {
+            let words = of("Disconnected", Sign::Link).with(*link);
+            match ending {
+                Some(Ending { code, reason, by, .. }) => {
+                    words.say("code", code).because(reason).say("said by", who(*by))
+                }
+                None => words.say("why", "the link went away under it"),
+            }
+        }
+        Event::Opened { document, heads, tail } => {
+            of("Opened", Told).about(document).say("tail", tail).say("authors", heads.len())
+        }
+        Event::Applied { document, id, position } => {
+            of("Applied", Told).about(document).say("own ops up to seq", id.seq).say("tail", position)
+        }
+        Event::Received { batch } => of("Received", Told)
+            .about(&batch.document)
+            .say("entries", batch.entries.len())
+            .say("positions", format!("{} to {}", batch.position, batch.tail())),
+        Event::Acknowledged { link, document, position } => {
+            of("Acknowledged", Told).with(*link).about(document).say("durable there", format!("below {position}"))
+        }
+        Event::InStep { link, document, digest } => {
+            of("In step", Good).with(*link).about(document).say("heads", format!("{digest:016x}"))
+        }
+        Event::Forked { link, document, authors } => {
+            let authors: Vec<_> = authors.iter().map(ToString::to_string).collect();
+            of("Forked", Bad).with(*link).about(document).say("authors", authors.join(", "))
+        }
+        Event::Renewed { replica, before } => of("Renewed", Trouble).say("was", before).say("is now", replica),
+        Event::Orphaned { document, ops } => of("Orphaned", Bad).about(document).say("ops", ops.len()),
+        Event::Mended { document } => of("Mended", Good).about(document),
+        Event::Failed { document, reason } => of("Failed", Bad).about(document).because(reason),
+        Event::Recovered { document, seq, lost } => {
+            of("Recovered", Good).about(document).say("own ops up to seq", seq).say("bodies lost", lost.len())
+        }
+        Event::Closed { link, document, code, reason, by } => {
+            let words = of("Closed", Trouble).with(*link).about(document);
+            words.say("code", code).because(reason).say("said by", who(*by))
+        }
+    }
+}
+
+/// Puts what an app wants of its replica into words. Inputs that are not the app's are none of these.
+pub fn input_words(input: &Input) -> Option<EventWords> {
+    let of = |kind| EventWords::of(kind, Sign::User);
+    Some(match input {
+        Input::Open { document, options } => of("Open").about(document).say("to", access(options.access)),
+        Input::Close { document } => of("Close").about(document),
+        Input::Append { document, bodies } => {
+            let words = of("Append").about(document).say("ops", bodies.len());
+            match bodies.first() {
+                Some(body) => words.say(if bodies.len() > 1 { "first body" } else { "body" }, bytes_preview(body)),
+                None => words,
+            }
+        }
+        Input::ImmediateAck { document, link } => of("Wait").about(document).with(*link),
+        Input::Reset { document, link } => of("Reset").about(document).with(*link),
+        Input::Disconnect { link, code, reason, .. } => of("Disconnect").with(*link).say("code", code).because(reason),
+        Input::Connected { .. }
+        | Input::Disconnected { .. }
+        | Input::Received { .. }
+        | Input::Writable { .. }
+        | Input::Timer
+        | Input::Storage { .. }
+        | Input::Answer { .. } => return None,
+    })
+}
+
+fn who(by: By) -> &'static str {
+    match by {
+        By::Us => "this end",
+        By::Peer => "the other end",
+    }
+}
