@@ -1,7 +1,7 @@
 //! Frames in words.
 
 use antiphon::op::{Body, Cursor, DocumentId};
-use antiphon::wire::{Access, Changes, Content, Farewell, Hello, Message, Open, Point, TRAILER_BYTES};
+use antiphon::wire::{Access, Changes, Content, FORKS_MAX, Farewell, Hello, Message, Open, Point, TRAILER_BYTES};
 use bytes::Bytes;
 
 /// Something that is said of a frame or an event: what it is called, and what it is.
@@ -118,7 +118,7 @@ fn message_words(message: Message) -> FrameWords {
             (Documents, Some(OfSender(author.document)), fields)
         }
         Message::Fork(fork) => {
-            let authors = fork.authors.chunks(16).map(hex).collect::<Vec<_>>().join(", ");
+            let authors = fork.authors.chunks(16).take(FORKS_MAX).map(hex).collect::<Vec<_>>().join(", ");
             (Documents, Some(OfSender(fork.document)), vec![("authors", authors)])
         }
         Message::Ack(ack) => {
@@ -235,8 +235,8 @@ fn changes_words(changes: &Changes) -> FrameWords {
                 ("ops", format!("{}, {bytes} bytes", bodies.len())),
             ];
             fields.extend(runs.iter().take(RUNS_MAX).map(|run| {
-                let blanks = if run.blank { " blanks" } else { "" };
-                ("run", format!("author {}, seq {counts}{}, {}{blanks}", run.author, run.seq, run.count))
+                let blanks = if run.blank { " blanks" } else { " ops" };
+                ("run", format!("author {}, from seq {counts}{}, {}{blanks}", run.author, run.seq, run.count))
             }));
             fields.extend(runs.len().checked_sub(RUNS_MAX + 1).map(|left| ("and", format!("{} more runs", left + 1))));
             fields.extend(bodies.first().map(|body| ("first body", body_words(body))));

@@ -29,8 +29,8 @@ pub fn draw_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> (Report, Picture) 
     let mut painter = Painter::of::<N>(plan);
     let report = run_observed(plan, laws, &mut painter);
     let mut picture = painter.finish(Instant::ZERO + report.took);
-    picture.title = format!("a run of seed {}", plan.seed);
-    if report.took > plan.heal {
+    picture.title = "a run".to_owned();
+    if report.took >= plan.heal {
         picture.moments.push((Instant::ZERO + plan.heal, "everything heals".to_owned()));
     }
     match &report.outcome {
@@ -41,7 +41,6 @@ pub fn draw_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> (Report, Picture) 
         }
     }
     let facts = [
-        ("seed", plan.seed.to_string()),
         ("virtual time", format!("{:.3} s", report.took.as_secs_f64())),
         ("events", report.events.to_string()),
         ("ops", report.ops.to_string()),
@@ -51,7 +50,6 @@ pub fn draw_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> (Report, Picture) 
         ("held back", report.frames.reordered.to_string()),
         ("damaged", report.frames.corrupted.to_string()),
         ("crashes", report.crashes.to_string()),
-        ("trace hash", format!("{:016x}", report.trace_hash)),
     ];
     picture.facts = facts.map(|(name, what)| (name.to_owned(), what)).into();
     picture.texts.push(("the plan".to_owned(), plan.to_string()));
@@ -330,7 +328,7 @@ impl Painter {
     /// What happens to paths.
     fn path<N: Node>(&mut self, world: &World<N>, happening: &Happening<N>) {
         let (path, trouble, begins) = match happening {
-            Happening::Parted { path } => (path, Trouble::Cut, Some(word("down"))),
+            Happening::Parted { path } => (path, Trouble::Cut, Some(word("path down"))),
             Happening::Cut { path, sides } => {
                 let [first, second] = world.ends(*path).map(|node| self.name(node));
                 let kind = match sides {

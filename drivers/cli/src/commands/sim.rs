@@ -209,17 +209,22 @@ fn failure(
 
 /// Draws the one plan that was run, or what was made of it.
 fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result<(), Failure> {
-    let (planned, mut command) = match (&arguments.plan, arguments.seed) {
-        (Some(plan), _) => (read_plan(plan)?, format!("antiphon sim --plan {}", plan.display())),
+    let (planned, title, mut command) = match (&arguments.plan, arguments.seed) {
+        (Some(plan), _) => {
+            let shown = plan.display();
+            (read_plan(plan)?, format!("the plan {shown}"), format!("antiphon sim --plan {shown}"))
+        }
         (None, seed) => {
             let (profile, seed) = (profile(arguments), seed.unwrap_or_default());
-            (profile.plan::<WriterNode>(seed), format!("antiphon sim --seed {seed}{}", flags(&profile)))
+            let command = format!("antiphon sim --seed {seed}{}", flags(&profile));
+            (profile.plan::<WriterNode>(seed), format!("seed {seed}"), command)
         }
     };
     let plan = failed.and_then(|failed| failed.plan.as_ref()).unwrap_or(&planned);
     let (_, mut picture) = draw::<WriterNode>(plan);
+    picture.title = title;
     if *plan != planned {
-        picture.title.push_str(", its plan made small");
+        picture.title.push_str(", made small");
         command.push_str(" --shrink");
     }
     picture.command = Some(command);

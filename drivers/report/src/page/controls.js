@@ -10,16 +10,18 @@ function tellHead() {
   verdict.textContent = run.broken ? `broke the law “${run.broken[0]}”: ${run.broken[1]}` : "no law was broken";
   verdict.className = run.broken ? "bad" : "good";
   byId("to-broken").hidden = !run.broken;
-  if (run.command) byId("what").append(element("span", "see it again with"), element("code", run.command));
+  byId("command").hidden = !run.command;
+  byId("command").querySelector("code").textContent = run.command || "";
   for (const [name, what] of run.facts) {
     const fact = element("div");
     fact.append(element("dt", name), element("dd", what));
     byId("facts").append(fact);
   }
   for (const [name, what] of run.plans) {
-    const folded = element("details");
-    folded.append(element("summary", name), element("pre", what));
-    byId("plans").append(folded);
+    const [folded, list] = [element("details", undefined, "menu"), element("div", undefined, "list")];
+    list.append(element("pre", what));
+    folded.append(element("summary", name), list);
+    byId("texts").append(folded);
   }
 }
 
@@ -59,7 +61,7 @@ function menu(name, title, chosen, groups) {
       boxes.push(box);
       label.append(box);
       if (color) { const dot = element("span", "", "dot"); dot.style.background = `var(${color})`; label.append(dot); }
-      label.append(element("span", words), element("span", count, "count"));
+      label.append(element("span", words, "words"), element("span", count, "count"));
       list.append(label);
     }
   }
@@ -147,6 +149,8 @@ function showAll() {
     zoom = Math.min(1, zoom * (scroller.clientHeight - 90) / Math.max(layout.length - HEAD - 74, 1));
   }
   relay();
+  scroller.scrollTop = 0;
+  draw();
 }
 
 function goTo(y) { scroller.scrollTop = y - scroller.clientHeight / 3; }
@@ -167,8 +171,10 @@ function inPicture(event) {
 
 function look(event) {
   const inside = event.clientY - scroller.getBoundingClientRect().top > HEAD;
-  const item = inside ? itemAt(...inPicture(event)) : null;
+  const [x, y] = inPicture(event);
+  const item = inside ? itemAt(x, y) : null;
   scroller.classList.toggle("over", item !== null);
+  if (!pinned && !inside) return show(laneAt(x), event.clientX, event.clientY);
   if (!pinned) show(item, event.clientX, event.clientY);
   if (item !== hovered) { hovered = item; draw(); }
 }

@@ -42,6 +42,12 @@ function fateWords(frame, copy) {
   return `on its way at the end${after}`;
 }
 
+// The lane whose name is at this place above the picture.
+function laneAt(x) {
+  const lane = layout.lanes.find(lane => Math.abs(layout.x.get(lane) - x) < layout.wide / 2);
+  return lane === undefined ? null : { type: "lane", lane };
+}
+
 // A heading, the color that it has, and rows: a name, what it is, whether it is bad.
 function told(item) {
   const rows = [];
@@ -52,6 +58,10 @@ function told(item) {
     item.copies.forEach((copy, place) =>
       rows.push([place ? "copy" : "fate", fateWords(item, copy), copy.fate === LOST || copy.damaged]));
     return [item.kind, FAMILIES[item.family][1], [...rows, ...document, ...pairs(item.fields)]];
+  }
+  if (item.type === "lane") {
+    const [name, note] = run.lanes[item.lane];
+    return [name, "--lane", note ? [["as", note]] : []];
   }
   if (item.type === "mark") {
     return [item.kind, item.color, [["where", laneName(item.lane)], ["when", clock(item.at)], ...document, ...pairs(item.fields)]];
@@ -76,8 +86,10 @@ function show(item, x, y) {
     if (bad) row.className = "bad";
     row.append(element("th", name), element("td", what));
   }
-  const hint = element("div", item === pinned ? "Esc, or a click beside it, lets go" : "a click keeps this here", "hint");
-  details.replaceChildren(heading, table, hint);
+  details.replaceChildren(heading, table);
+  if (item.type !== "lane") {
+    details.append(element("div", item === pinned ? "Esc, or a click beside it, lets go" : "a click keeps this here", "hint"));
+  }
   details.classList.toggle("pinned", item === pinned);
   const box = details.getBoundingClientRect();
   const left = x + 18 + box.width > innerWidth ? Math.max(4, x - 18 - box.width) : x + 18;

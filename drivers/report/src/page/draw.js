@@ -242,7 +242,7 @@ function drawNow() {
     drawMark(pen, mark.sign, mark.color, x, y, looked.has(mark));
     labels.block(x, y, 6);
   }
-  drawBroken(pen, labels, view, width);
+  drawMoments(pen, labels, view, width);
   for (const span of layout.seen.spans) labelSpan(labels, span, view);
   labelMarks(labels, near_marks, view);
   for (const [frame, lines] of visible) labelFrame(labels, frame, lines[0]);
@@ -288,18 +288,23 @@ function drawLanes(pen, view) {
   }
 }
 
-function drawBroken(pen, labels, view, width) {
-  if (!run.broken) return;
-  const y = yOf(run.broken[2]) - view.top;
-  if (y < -20 || y > view.bottom - view.top + 20) return;
-  pen.strokeStyle = colors("--bad");
-  pen.lineWidth = 2.5;
-  pen.setLineDash([9, 4]);
-  pen.beginPath();
-  pen.moveTo(0, y); pen.lineTo(width, y);
-  pen.stroke();
-  pen.setLineDash([]);
-  labels.put(`broken: ${run.broken[0]}`, AXIS + 6, y - 11, { color: "--bad", must: true, weight: "bold " });
+// Lines across all lanes, with their words.
+function drawMoments(pen, labels, view, width) {
+  const across = (at, words, color) => {
+    const y = yOf(at) - view.top;
+    if (y < -20 || y > view.bottom - view.top + 20) return;
+    pen.strokeStyle = colors(color);
+    pen.lineWidth = 2;
+    pen.setLineDash([9, 4]);
+    pen.beginPath();
+    pen.moveTo(AXIS - 8, y); pen.lineTo(width, y);
+    pen.stroke();
+    pen.setLineDash([]);
+    const put = (x, must) => labels.put(words, x, y - 9, { color, must, weight: "bold " });
+    if (!put(AXIS - 4, false) && !put(AXIS + 240, false)) put(AXIS + 480, true);
+  };
+  if (run.broken) across(run.broken[2], `the law “${run.broken[0]}” is broken`, "--bad");
+  for (const [at, words] of run.moments) across(at, words, "--good");
 }
 
 function labelMarks(labels, near, view) {
@@ -363,6 +368,8 @@ function drawOverview(view) {
     pen.fillStyle = colors(mark.color);
     pen.fillRect(14, at(mark.y) - 1, 26, 2);
   }
+  pen.fillStyle = colors("--good");
+  for (const [moment] of run.moments) pen.fillRect(0, at(yOf(moment)) - 1, width, 2);
   if (run.broken) {
     pen.fillStyle = colors("--bad");
     pen.fillRect(0, at(yOf(run.broken[2])) - 1.5, width, 3);

@@ -4,6 +4,7 @@
 const AXIS = 92;           // pixels for the times at the left
 const HEAD = 40;           // and for the names above
 const LANE_MIN = 120, LANE_MAX = 380;
+const WIDTH_MAX = 14000;   // what browsers draw
 const FLIGHT = 34;         // pixels that a usual flight goes down
 const THICK = 7;           // between frames that an end sends or receives at the same moment
 const IDLE = 70;           // more pixels than this in which nothing happens are shortened
@@ -31,7 +32,7 @@ function gap(micros) {
 // tell them apart; between moments time is to scale, but for what is shortened.
 function lay(width) {
   const lanes = [...shown.lanes].sort((one, other) => one - other);
-  const wide = Math.max(LANE_MIN, Math.min(LANE_MAX, (width - AXIS - 20) / Math.max(lanes.length, 1)));
+  const wide = Math.max(Math.min(LANE_MIN, WIDTH_MAX / Math.max(lanes.length, 1)), Math.min(LANE_MAX, (width - AXIS - 20) / Math.max(lanes.length, 1)));
   const x = new Map(lanes.map((lane, place) => [lane, AXIS + wide * (place + 0.5)]));
   const seen = { frames: frames.filter(isShown), marks: marks.filter(isShown), spans: spans.filter(isShown) };
   const moments = new Map([[0, 0], [run.end, 0]]);
@@ -49,7 +50,7 @@ function lay(width) {
     for (const copy of frame.copies) copy.place = copy.fate === ARRIVED ? end(frame.to, copy.at) : 0;
   }
   for (const span of seen.spans) for (const at of [span.at, span.to]) if (!moments.has(at)) moments.set(at, 0);
-  if (run.broken && !moments.has(run.broken[2])) moments.set(run.broken[2], 0);
+  for (const at of [...run.moments.map(([at]) => at), ...(run.broken ? [run.broken[2]] : [])]) if (!moments.has(at)) moments.set(at, 0);
   const times = [...moments.keys()].sort((one, other) => one - other);
   const thick = THICK * Math.min(zoom, 2.4);
   const tops = [], bottoms = [], breaks = [];
@@ -58,7 +59,7 @@ function lay(width) {
     if (place > 0) {
       const micros = at - times[place - 1];
       const high = gap(micros);
-      if (shortens && micros / 1000 * pixels * zoom > high * 1.6 && high > 24) breaks.push({ y: y + high / 2, micros });
+      if (shortens && micros / 1000 * pixels * zoom > high * 2.5 && high > 24) breaks.push({ y: y + high / 2, micros });
       y += high;
     }
     tops.push(y);
