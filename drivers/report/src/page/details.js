@@ -14,7 +14,7 @@ function itemAt(x, y) {
   if (best) return best;
   near = 6;
   for (const frame of layout.seen.frames) {
-    for (const line of linesOf(frame)) {
+    for (const line of frame.lines) {
       if (y < line.fromY - 6 || y > line.toY + 6) continue;
       const away = distance(x, y, line);
       if (away < near) [best, near] = [frame, away];

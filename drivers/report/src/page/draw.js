@@ -53,20 +53,6 @@ class Labels {
   block(x, y, half) { this.boxes.push([x - half, y - half, x + half, y + half]); }
 }
 
-// The line of a copy of a frame: of one that is lost, the part of the way that is drawn.
-function lineOf(frame, copy) {
-  const [fromX, toX] = [layout.x.get(frame.from), layout.x.get(frame.to)];
-  const fromY = yOf(frame.at, frame.place);
-  if (!copy) return { fromX, fromY, toX: fromX + (toX - fromX) * 0.45, toY: fromY, whole: false };
-  const toY = copy.at >= frame.at ? Math.max(yOf(copy.at, copy.place), fromY) : fromY;
-  const part = copy.fate === ARRIVED ? 1 : copy.fate === LOST ? 0.55 : 0.8;
-  return { fromX, fromY, toX: fromX + (toX - fromX) * part, toY: fromY + (toY - fromY) * part, whole: copy.fate === ARRIVED };
-}
-
-function linesOf(frame) {
-  return frame.copies.length ? frame.copies.map(copy => lineOf(frame, copy)) : [lineOf(frame, null)];
-}
-
 function arrowHead(pen, { fromX, fromY, toX, toY }, size) {
   const angle = Math.atan2(toY - fromY, toX - fromX);
   pen.beginPath();
@@ -227,10 +213,8 @@ function drawNow() {
   const looked = new Set([hovered, pinned]);
   const visible = [];
   for (const frame of layout.seen.frames) {
-    const lines = linesOf(frame);
-    const last = Math.max(...lines.map(line => line.toY));
-    if (last < view.top || lines[0].fromY > view.bottom) continue;
-    for (const line of lines) { line.fromY -= view.top; line.toY -= view.top; }
+    if (frame.lines[0].fromY > view.bottom || frame.lines.every(line => line.toY < view.top)) continue;
+    const lines = frame.lines.map(line => ({ ...line, fromY: line.fromY - view.top, toY: line.toY - view.top }));
     visible.push([frame, lines]);
   }
   const copies = ([frame, lines]) => lines.forEach((line, place) => drawCopy(pen, frame, frame.copies[place], line, looked.has(frame)));
@@ -356,7 +340,7 @@ function drawOverview(view) {
   pen.fillRect(0, 0, width, height);
   pen.fillStyle = colors("--faint");
   pen.globalAlpha = 0.35;
-  for (const frame of layout.seen.frames) pen.fillRect(14, at(yOf(frame.at)), 26, 1);
+  for (const frame of layout.seen.frames) pen.fillRect(14, at(frame.lines[0].fromY), 26, 1);
   pen.globalAlpha = 1;
   for (const span of layout.seen.spans) {
     if (span.trouble === FAULTS) continue;

@@ -67,6 +67,7 @@ function lay(width) {
     bottoms.push(y);
   });
   layout = { lanes, x, wide, seen, times, tops, bottoms, breaks, thick, width: AXIS + wide * lanes.length + 20, length: y + 60 };
+  for (const frame of seen.frames) frame.lines = linesOf(frame);
   stackMarks();
   if (layout.length > LENGTH_MAX && zoom > 1e-9) {
     zoom *= LENGTH_MAX / layout.length / 1.05;
@@ -99,6 +100,20 @@ function timeAt(y) {
   if (y <= bottoms[moment] || moment + 1 >= times.length) return times[moment];
   const part = (y - bottoms[moment]) / Math.max(tops[moment + 1] - bottoms[moment], 1e-9);
   return times[moment] + part * (times[moment + 1] - times[moment]);
+}
+
+// The line of a copy of a frame: of one that is lost, the part of the way that is drawn.
+function lineOf(frame, copy) {
+  const [fromX, toX] = [layout.x.get(frame.from), layout.x.get(frame.to)];
+  const fromY = yOf(frame.at, frame.place);
+  if (!copy) return { fromX, fromY, toX: fromX + (toX - fromX) * 0.45, toY: fromY, whole: false };
+  const toY = copy.at >= frame.at ? Math.max(yOf(copy.at, copy.place), fromY) : fromY;
+  const part = copy.fate === ARRIVED ? 1 : copy.fate === LOST ? 0.55 : 0.8;
+  return { fromX, fromY, toX: fromX + (toX - fromX) * part, toY: fromY + (toY - fromY) * part, whole: copy.fate === ARRIVED };
+}
+
+function linesOf(frame) {
+  return frame.copies.length ? frame.copies.map(copy => lineOf(frame, copy)) : [lineOf(frame, null)];
 }
 
 // Marks that would cover each other stand side by side, right of their lane; those beyond the last column are not drawn
