@@ -15,7 +15,7 @@ fn plan(text: &str) -> PlanOf<WriterNode> {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn kinds<'a>(picture: &'a Picture, lane: usize, sign: Sign) -> Vec<&'a str> {
+fn kinds(picture: &Picture, lane: usize, sign: Sign) -> Vec<&str> {
     let marks = picture.marks.iter().filter(|mark| mark.lane == lane && mark.sign == sign);
     marks.map(|mark| mark.kind.as_str()).collect()
 }
