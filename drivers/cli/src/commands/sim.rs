@@ -76,6 +76,9 @@ pub(crate) struct Arguments {
     /// Draws the run of one plan (--seed or --plan) as a page to look at; with --shrink, of the plan made small
     #[arg(long, value_name = "FILE", requires = "one")]
     report: Option<PathBuf>,
+    /// Fails if something was never reached that replicas can come to
+    #[arg(long)]
+    complete: bool,
 }
 
 /// The seeds from one to before another.
@@ -107,6 +110,8 @@ struct Outcome {
     frames_reordered: u64,
     frames_corrupted: u64,
     crashes: u64,
+    /// What no plan came to.
+    not_reached: Vec<&'static str>,
     trace_hash: String,
     seeds_per_second: f64,
 }
@@ -152,6 +157,7 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
         frames_reordered: summary.frames.reordered,
         frames_corrupted: summary.frames.corrupted,
         crashes: summary.crashes,
+        not_reached: summary.coverage.holes(),
         trace_hash: format!("{:016x}", summary.trace_hash),
         seeds_per_second: (summary.seeds as f64 / seconds * 10.0).round() / 10.0,
     };
@@ -161,11 +167,19 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
         outcome.tell(output)?
     }
     match command {
-        None => Ok(()),
         Some(command) => {
             let error = format!("{failures} of {} plans broke a law", outcome.seeds);
             Err(Failure::new("law_broken", error, format!("see it again with: {command}")))
         }
+        None if arguments.complete && !outcome.not_reached.is_empty() => {
+            let error = format!("{} plans never came to: {}", outcome.seeds, outcome.not_reached.join("; "));
+            Err(Failure::new(
+                "not_reached",
+                error,
+                "run more seeds, or plans with more documents, crashes or partitions",
+            ))
+        }
+        None => Ok(()),
     }
 }
 
@@ -327,6 +341,10 @@ impl Outcome {
         table.row([&"crashes", &self.crashes]);
         table.row([&"trace hash", &self.trace_hash]);
         table.row([&"seeds a second", &self.seeds_per_second]);
-        output.table(&table)
+        output.table(&table)?;
+        if !self.not_reached.is_empty() {
+            output.line(format!("\nnot reached: {}", self.not_reached.join("; ")))?;
+        }
+        Ok(())
     }
 }

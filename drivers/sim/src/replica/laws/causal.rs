@@ -10,6 +10,8 @@ use crate::world::Happening;
 
 /// In every log, an op stands after all that stood before it in its author's log when it was written; and nobody holds an
 /// op that is not, or was not, on its author's disk.
+///
+/// It needs an app whose bodies all differ: an op that was lost and one that was written since must not be the same.
 #[derive(Default)]
 pub struct Causal {
     /// By document and author: what each op came after, beyond what the author's op before it came after.
