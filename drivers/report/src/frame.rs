@@ -215,11 +215,11 @@ fn open_fields(open: &Open) -> Vec<Field> {
 }
 
 fn changes_words(changes: &Changes) -> FrameWords {
-    // Relative numbers count from what Open and Author have said.
-    let counts = if changes.absolute { "" } else { "+" };
+    // Where they are not absolute, positions count from what Open has said, and seqs from what Author has.
+    let (begins, base) = if changes.absolute { ("", "") } else { ("begins + ", "base + ") };
     let from = changes.from;
-    let position = ("position", format!("{counts}{from}"));
-    let author = |author: &u32, seq: &u64| [("author", author.to_string()), ("seq", format!("{counts}{seq}"))];
+    let position = ("position", format!("{begins}{from}"));
+    let author = |author: &u32, seq: &u64| [("author", author.to_string()), ("seq", format!("{base}{seq}"))];
     let (kind, fields) = match &changes.content {
         Content::Live { author: number, seq, body } => {
             let mut fields = vec![position];
@@ -231,12 +231,12 @@ fn changes_words(changes: &Changes) -> FrameWords {
             let bytes: usize = bodies.iter().map(Body::wire_len).sum();
             let to = from.saturating_add(*span);
             let mut fields = vec![
-                ("positions", format!("{counts}{from} to {counts}{to}")),
+                ("positions", format!("{begins}{from} to {begins}{to}")),
                 ("ops", format!("{}, {bytes} bytes", bodies.len())),
             ];
             fields.extend(runs.iter().take(RUNS_MAX).map(|run| {
                 let blanks = if run.blank { " blanks" } else { " ops" };
-                ("run", format!("author {}, from seq {counts}{}, {}{blanks}", run.author, run.seq, run.count))
+                ("run", format!("author {}, from seq {base}{}, {}{blanks}", run.author, run.seq, run.count))
             }));
             fields.extend(runs.len().checked_sub(RUNS_MAX + 1).map(|left| ("and", format!("{} more runs", left + 1))));
             fields.extend(bodies.first().map(|body| ("first body", body_words(body))));

@@ -64,8 +64,8 @@ fn ops_are_told_with_the_beginning_of_their_bodies() {
     let changes = Changes { document: 1, absolute: false, from: 2, content: content(bodies) };
     let words = frame_words(&Message::Changes(changes).encode(), false);
     assert_eq!((words.kind, words.family, &words.document), ("Bulk", Family::Changes, &Some(Named::OfSender(1))));
-    assert_eq!(field(&words, "positions"), "+2 to +4");
-    assert_eq!(field(&words, "run"), "author 2, from seq +4, 2 ops");
+    assert_eq!(field(&words, "positions"), "begins + 2 to begins + 4");
+    assert_eq!(field(&words, "run"), "author 2, from seq base + 4, 2 ops");
     assert_eq!(field(&words, "first body"), "5 bytes: “first”");
 }
 
