@@ -156,11 +156,9 @@ impl<M: Recordable> Events<'_, M> {
                 continue;
             };
             let (segment, whole) = (reading.name.to_owned(), reading.len - reading.bytes.len() as u64);
-            match reading.decoder.take::<M::Input, M::Kept>(&mut reading.bytes, self.number) {
-                Ok(Record::Event { outcome, since, left_out, bodies, mut input, kept }) => {
-                    if !M::put_bodies(&mut input, bodies) {
-                        return Err(End::Damaged { segment, whole });
-                    }
+            match reading.decoder.take::<M::Written, M::Kept>(&mut reading.bytes, self.number) {
+                Ok(Record::Event { outcome, since, left_out, bodies, input, kept }) => {
+                    let Some(input) = M::read(input, bodies) else { return Err(End::Damaged { segment, whole }) };
                     let number = self.number;
                     self.number = number.checked_add(1).ok_or(End::Damaged { segment, whole })?;
                     self.at = self.at + Duration::from_micros(since);

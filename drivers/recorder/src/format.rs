@@ -53,7 +53,7 @@ pub enum Outcome {
 }
 
 /// An input as it is written: without its bodies, which are beside it.
-pub(crate) struct Written<'a, I> {
+pub(crate) struct Payload<'a, I> {
     pub(crate) input: &'a I,
     pub(crate) bodies: &'a [Bytes],
     pub(crate) left_out: u64,
@@ -138,7 +138,7 @@ impl Encoder {
     }
 
     /// The payload of an event whose outcome is not known.
-    pub(crate) fn event<I: Serialize>(&mut self, out: &mut Vec<u8>, since: u64, written: &Written<'_, I>) {
+    pub(crate) fn event<I: Serialize>(&mut self, out: &mut Vec<u8>, since: u64, written: &Payload<'_, I>) {
         out.clear();
         out.resize(OUTCOME_BYTES, 0);
         put_varint(out, since);

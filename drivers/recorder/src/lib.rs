@@ -62,7 +62,7 @@
 //! left out  bytes of bodies that a redacted trace has left out
 //! bodies    count, and for each twice its length and its bytes, or twice how many bodies of at least 32 bytes ago it was
 //!           written in this segment, and one
-//! input     the value `Input`, without its bodies
+//! input     the value `Written`: the input without its bodies
 //! kept      in a redacted trace, where there is any: a list of what is kept of the outputs, the frames sent
 //! ```
 //!
@@ -85,6 +85,7 @@ mod tokens;
 mod trace;
 mod transcript;
 mod writer;
+mod written;
 
 pub use events::{End, Event, Events};
 pub use format::{FORMAT, Header, Outcome};
@@ -96,3 +97,4 @@ pub use sink::{Memory, Sink};
 pub use text::{FrameText, Named, frame_text};
 pub use trace::{Error, NotReplayable, Run, Trace};
 pub use transcript::{Line, Transcript};
+pub use written::{Strand, Written};

@@ -12,20 +12,23 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::format::{Outcome, Written};
+use crate::format::{Outcome, Payload};
 use crate::sink::Sink;
 use crate::writer::Writer;
 
 /// A machine that can be recorded, and made again from what its trace begins with.
 ///
-/// What must be said of one's own machine is its name, its setup, and how it is made; the rest is for machines whose
-/// inputs have secrets, or bodies.
+/// What must be said of one's own machine is its name, its setup, how it is made, and how its inputs are written; the rest
+/// is for machines whose inputs have secrets.
 pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Output: Hash, Misuse: Hash> + Sized {
     /// Its name in the headers of traces. Change it when inputs or setup change their form.
     const NAME: &'static str;
 
     /// All that it is made of: with the inputs, it determines everything. No secret may be in it.
     type Setup: Serialize + DeserializeOwned;
+
+    /// The form in which inputs are written.
+    type Written: Serialize + DeserializeOwned;
 
     /// What a redacted trace keeps of an output, as it can't be computed again; `()` if nothing.
     type Kept: Serialize + DeserializeOwned + Send;
@@ -36,15 +39,14 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
     /// The machine at its beginning.
     fn make(setup: Self::Setup) -> Self;
 
-    /// The input as it may be written down: without secrets, and such that the machine does the same with it.
-    fn censored(_censor: &mut Self::Censor, input: &Self::Input) -> Self::Input {
-        input.clone()
-    }
+    /// The input as it is written: without secrets, such that the machine does the same with it; and its bodies, which
+    /// are written once a segment, however often they come. Where something is to be left out, that is what bodies say,
+    /// and how many bytes they were is added.
+    fn write(censor: &mut Self::Censor, input: &Self::Input, left_out: Option<&mut u64>)
+    -> (Self::Written, Vec<Bytes>);
 
-    /// The same, and without what bodies say: how many bytes that is, is added to `left_out`.
-    fn redacted(censor: &mut Self::Censor, input: &Self::Input, _left_out: &mut u64) -> Self::Input {
-        Self::censored(censor, input)
-    }
+    /// The input that was written so; `None` if none can have been.
+    fn read(written: Self::Written, bodies: Vec<Bytes>) -> Option<Self::Input>;
 
     /// Adds to a digest what the machine would have put out had its inputs been the censored ones. It is told of all
     /// outputs, in order. Of a machine whose inputs were the censored ones, that is what it did put out.
@@ -55,17 +57,6 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
     /// What a redacted trace keeps of an output: nothing secret, and nothing that bodies say.
     fn kept(_censor: &mut Self::Censor, _output: &Self::Output) -> Option<Self::Kept> {
         None
-    }
-
-    /// Takes the bodies out that the input ends with or has, so that each is written once a segment, however often it
-    /// comes. [`put_bodies`](Self::put_bodies) makes the input of it again.
-    fn take_bodies(_input: &mut Self::Input) -> Vec<Bytes> {
-        Vec::new()
-    }
-
-    /// Puts bodies back; `false` if they can't be those of the input.
-    fn put_bodies(_input: &mut Self::Input, bodies: Vec<Bytes>) -> bool {
-        bodies.is_empty()
     }
 }
 
@@ -161,12 +152,8 @@ impl<M: Recordable> Recording<M> {
     fn handle(&mut self, machine: &mut M, now: Instant, input: M::Input) -> Result<(), M::Misuse> {
         let Some(writer) = &mut self.writer else { return machine.handle(now, input) };
         let mut left_out = 0;
-        let mut written = match self.redacted {
-            true => M::redacted(&mut self.censor, &input, &mut left_out),
-            false => M::censored(&mut self.censor, &input),
-        };
-        let bodies = M::take_bodies(&mut written);
-        writer.begin(now, &Written { input: &written, bodies: &bodies, left_out });
+        let (written, bodies) = M::write(&mut self.censor, &input, Some(&mut left_out).filter(|_| self.redacted));
+        writer.begin(now, &Payload { input: &written, bodies: &bodies, left_out });
         // The last input of all, if the machine falls over it, is the one that is wanted most.
         let result = match catch_unwind(AssertUnwindSafe(|| machine.handle(now, input))) {
             Ok(result) => result,

@@ -5,17 +5,17 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use antiphon::Replica;
-use antiphon::digest::{Canonical, Chain};
+use antiphon::digest::Canonical;
 use antiphon::op::{Body, Entry, Op};
 use antiphon::replica::{Config, Event, Input, LinkId, Output, Question};
 use antiphon::storage::{Batch, Identity, Reply, Request, Transaction};
-use antiphon::wire::{Changes, Content, Message};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::recorder::Recordable;
 use crate::tokens::{From, Link, starred};
+use crate::written::{Written, put_together, redacted_frame, take_apart, take_entries};
 
 /// What a replica is made of: the arguments of [`Replica::new`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -76,9 +76,7 @@ impl Tokens {
             _ => input.clone(),
         }
     }
-}
 
-impl Tokens {
     /// The hash of a frame that is sent, without secrets.
     fn hash_sent(&mut self, link: LinkId, frame: &Bytes) -> u64 {
         let (last, hash) = &self.sent;
@@ -124,14 +122,10 @@ impl Tokens {
     }
 }
 
-/// The longest frame that is taken apart into its bodies.
-const SPLIT_BYTES_MAX: usize = 1 << 20;
-/// The shortest: in a shorter one, no body is worth it.
-const SPLIT_BYTES_MIN: usize = 40;
-
 impl Recordable for Replica {
     const NAME: &'static str = "replica";
     type Setup = Setup;
+    type Written = Written;
     type Kept = Sent;
     type Censor = Tokens;
 
@@ -139,27 +133,26 @@ impl Recordable for Replica {
         Self::new(config, identity, entropy)
     }
 
-    fn censored(tokens: &mut Tokens, input: &Input) -> Input {
-        tokens.censored(input, |frame| frame)
+    fn write(tokens: &mut Tokens, input: &Input, left_out: Option<&mut u64>) -> (Written, Vec<Bytes>) {
+        match (input, left_out) {
+            (Input::Storage { ticket, reply: Ok(Reply::Entries(entries)) }, left_out) => {
+                take_entries(*ticket, entries, left_out)
+            }
+            (_, None) => take_apart(tokens.censored(input, |frame| frame)),
+            (Input::Append { document, bodies }, Some(left_out)) => {
+                *left_out += bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+                let input = Input::Append { document: document.clone(), bodies: Vec::new() };
+                (Written::Input(input), vec![Bytes::new(); bodies.len()])
+            }
+            (_, Some(left_out)) => {
+                let redacted = tokens.censored(input, |frame| redacted_frame(frame, left_out));
+                (Written::Input(redacted), Vec::new())
+            }
+        }
     }
 
-    fn redacted(tokens: &mut Tokens, input: &Input, left_out: &mut u64) -> Input {
-        let mut of_frame = 0;
-        let mut redacted = tokens.censored(input, |frame| redacted_frame(frame, &mut of_frame));
-        *left_out += of_frame;
-        let mut empty = |bytes: &mut Bytes| *left_out += std::mem::take(bytes).len() as u64;
-        match &mut redacted {
-            Input::Append { bodies, .. } => bodies.iter_mut().for_each(empty),
-            Input::Storage { reply: Ok(Reply::Entries(entries)), .. } => {
-                for entry in entries {
-                    // The chain tells a body that can be guessed.
-                    entry.chain = Chain::EMPTY;
-                    empty_body(&mut entry.op.body, &mut empty);
-                }
-            }
-            _ => {}
-        }
-        redacted
+    fn read(written: Written, bodies: Vec<Bytes>) -> Option<Input> {
+        put_together(written, bodies)
     }
 
     fn digest(tokens: &mut Tokens, output: &Output, digest: &mut Canonical) {
@@ -183,120 +176,5 @@ impl Recordable for Replica {
         let Output::Transmit { link, frame } = output else { return None };
         let frame = tokens.links.get_mut(link)?.frame(From::Us, frame, |bare| redacted_frame(bare, &mut 0));
         Some(Sent { link: *link, frame })
-    }
-
-    fn take_bodies(input: &mut Input) -> Vec<Bytes> {
-        match input {
-            Input::Append { bodies, .. } => bodies.iter_mut().map(std::mem::take).collect(),
-            Input::Storage { reply: Ok(Reply::Entries(entries)), .. } => entries
-                .iter_mut()
-                .filter_map(|entry| match &mut entry.op.body {
-                    Body::Bytes(bytes) => Some(std::mem::take(bytes)),
-                    Body::Blank(_) => None,
-                })
-                .collect(),
-            Input::Received { frame, .. } => {
-                let bodies = bodies_at_end(frame);
-                frame.truncate(frame.len() - bodies.iter().map(Bytes::len).sum::<usize>());
-                bodies
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn put_bodies(input: &mut Input, bodies: Vec<Bytes>) -> bool {
-        let count = bodies.len();
-        let mut bodies = bodies.into_iter();
-        let mut places = 0;
-        let mut put = |place: &mut Bytes| {
-            bodies.next().into_iter().for_each(|body| *place = body);
-            places += 1;
-        };
-        match input {
-            Input::Append { bodies, .. } => bodies.iter_mut().for_each(put),
-            Input::Storage { reply: Ok(Reply::Entries(entries)), .. } => {
-                for entry in entries {
-                    match &mut entry.op.body {
-                        Body::Bytes(bytes) => put(bytes),
-                        Body::Blank(_) => {}
-                    }
-                }
-            }
-            Input::Received { .. } if count == 0 => {}
-            Input::Received { frame, .. } => {
-                let bytes = bodies.clone().map(|body| body.len()).fold(frame.len(), usize::saturating_add);
-                if bytes > SPLIT_BYTES_MAX {
-                    return false; // one body can be named often
-                }
-                let mut whole = Vec::with_capacity(bytes);
-                whole.extend_from_slice(frame);
-                bodies.for_each(|body| whole.extend_from_slice(&body));
-                *frame = whole.into();
-                places = count;
-            }
-            _ => {}
-        }
-        places == count
-    }
-}
-
-/// The bodies that a frame ends with, one after the other.
-fn bodies_at_end(frame: &Bytes) -> Vec<Bytes> {
-    const CHANGES: std::ops::RangeInclusive<u8> = 0x10..=0x12;
-    let splits = (SPLIT_BYTES_MIN..=SPLIT_BYTES_MAX).contains(&frame.len()) && CHANGES.contains(&(frame[0] & 0x1f));
-    let Some(Ok(Message::Changes(Changes { content, .. }))) = splits.then(|| Message::decode(frame)) else {
-        return Vec::new();
-    };
-    match content {
-        Content::Live { body: Body::Bytes(body), .. } => vec![body],
-        Content::Part { piece, .. } => vec![piece],
-        Content::Bulk { bodies, .. } if bodies.iter().all(|body| body.bytes().is_some()) => {
-            bodies.into_iter().filter_map(|body| body.bytes().cloned()).collect()
-        }
-        Content::Live { .. } | Content::Bulk { .. } => Vec::new(),
-    }
-}
-
-/// The frame with empty bodies; of one that can't be read, its kind.
-fn redacted_frame(frame: Bytes, left_out: &mut u64) -> Bytes {
-    let mut empty = |bytes: &mut Bytes| *left_out += std::mem::take(bytes).len() as u64;
-    let message = match Message::decode(&frame) {
-        Ok(Message::Changes(mut changes)) => {
-            match &mut changes.content {
-                Content::Live { body, .. } => empty_body(body, &mut empty),
-                Content::Bulk { bodies, .. } => bodies.iter_mut().for_each(|body| empty_body(body, &mut empty)),
-                Content::Part { piece, .. } => {
-                    empty(piece);
-                    *piece = Bytes::from_static(&[0]); // a piece is never empty
-                }
-            }
-            Message::Changes(changes)
-        }
-        Ok(Message::Snapshot(mut part)) => {
-            empty(&mut part.bytes);
-            Message::Snapshot(part)
-        }
-        Ok(Message::Presence(mut presence)) => {
-            empty(&mut presence.body);
-            Message::Presence(presence)
-        }
-        Ok(Message::Unknown(kind, mut body)) => {
-            empty(&mut body);
-            Message::Unknown(kind, body)
-        }
-        Ok(Message::Reliable(number, inner)) => Message::Reliable(number, redacted_frame(inner, left_out)),
-        Ok(_) => return frame,
-        Err(_) => {
-            *left_out += frame.len().saturating_sub(1) as u64;
-            return frame.slice(..frame.len().min(1));
-        }
-    };
-    message.encode()
-}
-
-fn empty_body(body: &mut Body, empty: &mut impl FnMut(&mut Bytes)) {
-    match body {
-        Body::Bytes(bytes) => empty(bytes),
-        Body::Blank(hash) => hash.0 = 0,
     }
 }

@@ -3,7 +3,7 @@
 use antiphon::Instant;
 use serde::Serialize;
 
-use crate::format::{Encoder, Header, Outcome, Written, frame, last, put, settle};
+use crate::format::{Encoder, Header, Outcome, Payload, frame, last, put, settle};
 use crate::recorder::Options;
 use crate::sink::Sink;
 
@@ -50,7 +50,7 @@ impl Writer {
     }
 
     /// An input is about to be handled.
-    pub(crate) fn begin<I: Serialize>(&mut self, now: Instant, written: &Written<'_, I>) {
+    pub(crate) fn begin<I: Serialize>(&mut self, now: Instant, written: &Payload<'_, I>) {
         if self.written >= self.sink.segment_bytes() {
             last(&mut self.payload, true);
             self.append();

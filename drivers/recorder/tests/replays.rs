@@ -7,6 +7,7 @@ use antiphon::replica::Input;
 use antiphon::session::Transport;
 use antiphon::{Instant, Machine, Replica};
 use antiphon_recorder::{End as Ending, Memory, NotReplayable, Outcome, Recordable, Recorder, Trace};
+use bytes::Bytes;
 use common::*;
 use quickcheck::quickcheck;
 use serde::{Deserialize, Serialize};
@@ -131,11 +132,20 @@ impl<const FACTOR: u64> Machine for Sums<FACTOR> {
 impl<const FACTOR: u64> Recordable for Sums<FACTOR> {
     const NAME: &'static str = "sums";
     type Setup = u64;
+    type Written = Number;
     type Kept = ();
     type Censor = ();
 
     fn make(sum: u64) -> Self {
         Self { sum, said: Vec::new() }
+    }
+
+    fn write(_: &mut (), input: &Number, _: Option<&mut u64>) -> (Number, Vec<Bytes>) {
+        (input.clone(), Vec::new())
+    }
+
+    fn read(written: Number, bodies: Vec<Bytes>) -> Option<Number> {
+        bodies.is_empty().then_some(written)
     }
 }
 
