@@ -211,3 +211,51 @@ fn a_directory_that_cannot_be_recorded_in_is_refused() {
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(antiphon(["replay"]).output().expect("it runs").status.code() == Some(2));
 }
+
+#[test]
+fn a_recording_is_drawn() {
+    let scratch = Scratch::new();
+    let page = scratch.name("out.html");
+    for flags in [&[][..], &["--record-redacted"]] {
+        let (server, trace, client) = recorded(&scratch, flags);
+        server.terminate().good();
+        for directory in [&trace, &client] {
+            let (events, _, _) = replay(&[directory, "--html", &page]);
+            let lines = events
+                .iter()
+                .flat_map(|event| [event].into_iter().chain(event["outputs"].as_array().expect("they are known")));
+            let told = lines.filter(|line| matches!(line["what"].as_str(), Some("sent" | "received"))).count();
+            let text = fs::read_to_string(&page).expect("the page is there");
+            let (_, rest) = text.split_once("type=\"application/json\">").expect("it has data");
+            let data: Value = serde_json::from_str(rest.split_once("</script>").expect("they end").0).expect("JSON");
+            let frames = data["frames"].as_array().expect("an array");
+            assert!(told > 6 && frames.len() == told, "{told} and {}", frames.len());
+            // To the replica's own line and from it.
+            assert!(frames.iter().all(|frame| (frame[0] == 0) != (frame[1] == 0)), "{frames:?}");
+            assert!(data["documents"].as_array().is_some_and(|names| names.contains(&"notes".into())), "{data}");
+            assert_eq!(data["broken"], Value::Null);
+            assert_eq!(text.contains("the first line"), flags.is_empty(), "bodies that were left out are not drawn");
+            // What is not told is not drawn.
+            run(&["replay", directory, "--html", &page, "--session", "999"], "").good();
+            assert!(fs::read_to_string(&page).expect("the page is there").contains("\"frames\":[]"));
+            fs::remove_dir_all(directory).expect("it is there");
+        }
+    }
+}
+
+#[test]
+fn a_page_shows_one_recording_and_is_written_or_not() {
+    let scratch = Scratch::new();
+    let (server, trace, _) = recorded(&scratch, &[]);
+    server.terminate().good();
+    let ended = run(&["replay", &trace, "--quiet", "--json", "--html", &scratch.name("missing/out.html")], "");
+    failed(&ended, "report");
+    let again = ["append", "notes", "--data", &scratch.name("twice"), "--record", &trace];
+    run(&again, "one\n").good();
+    let page = scratch.name("out.html");
+    let ended = run(&["replay", &trace, "--html", &page], "");
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--run"), "{}", ended.stderr);
+    run(&["replay", &trace, "--quiet", "--run", "2", "--html", &page], "").good();
+    assert!(fs::read_to_string(&page).expect("the page is there").contains("recording 2 of"));
+}

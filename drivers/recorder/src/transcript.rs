@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use antiphon::codes::Code;
 use antiphon::op::DocumentId;
-use antiphon::replica::{Event, Input, LinkId, Output, Question, Ticket};
+use antiphon::replica::{Input, LinkId, Output, Question, Ticket};
 use antiphon::session::Transport;
 use antiphon::storage::{Reply, Request, Transaction};
+use antiphon_words::{
+    EventWords, Family, Field, FrameWords, Named, Sign, event_words, frame_words, input_words, with_reason,
+};
 use bytes::Bytes;
-
-use crate::text::{FrameText, Named, access, because, frame_text};
 
 /// Something that went into a replica or came out of it, in words.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,8 +24,43 @@ pub struct Line {
     pub document: Option<DocumentId>,
     /// One word for what it is: the kind of the message, `Append`, `Storage`.
     pub kind: &'static str,
-    /// The rest.
-    pub text: String,
+    /// What frames of the kind are for, if it is one.
+    pub family: Option<Family>,
+    /// How it is marked in a picture, if it is worth a mark and no frame.
+    pub sign: Option<Sign>,
+    /// The rest: names, and what they stand for.
+    pub fields: Vec<Field>,
+}
+
+impl Line {
+    /// The fields as one text.
+    pub fn text(&self) -> String {
+        self.fields.iter().map(|(name, what)| format!("{name} {what}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Something that is no frame.
+    fn of(arrow: &'static str, kind: &'static str, sign: Option<Sign>) -> Self {
+        Self { arrow, link: None, document: None, kind, family: None, sign, fields: Vec::new() }
+    }
+
+    fn on(self, link: &LinkId) -> Self {
+        Self { link: Some(*link), ..self }
+    }
+
+    fn say(mut self, name: &'static str, what: impl ToString) -> Self {
+        self.fields.push((name, what.to_string()));
+        self
+    }
+
+    fn because(self, code: Code, reason: &str) -> Self {
+        let line = self.say("code", code);
+        Self { fields: with_reason(line.fields, reason.to_owned()), ..line }
+    }
+
+    fn words(arrow: &'static str, words: EventWords) -> Self {
+        let EventWords { kind, sign, link, document, fields } = words;
+        Self { arrow, link, document, kind, family: None, sign: Some(sign), fields }
+    }
 }
 
 impl fmt::Display for Line {
@@ -36,7 +73,7 @@ impl fmt::Display for Line {
         if let Some(document) = &self.document {
             write!(f, " {document}")?;
         }
-        if self.text.is_empty() { Ok(()) } else { write!(f, " {}", self.text) }
+        if self.fields.is_empty() { Ok(()) } else { write!(f, " {}", self.text()) }
     }
 }
 
@@ -72,142 +109,115 @@ impl Transcript {
 
     /// Something that happened to the replica.
     pub fn input(&mut self, input: &Input) -> Line {
-        let line = |link: Option<&LinkId>, document: Option<&DocumentId>, kind, text: String| Line {
-            arrow: "",
-            link: link.copied(),
-            document: document.cloned(),
-            kind,
-            text,
-        };
+        let of = |kind, sign| Line::of("", kind, sign);
         match input {
             Input::Connected { link, transport, token, upstream } => {
                 let datagram = matches!(transport, Transport::Datagram { .. });
                 self.links.insert(*link, Names { datagram, peer: BTreeMap::new() });
-                let mut text = String::from(if *upstream { "to upstream, over " } else { "over " });
-                text.push_str(if datagram { "datagrams" } else { "a reliable transport" });
-                text.push_str(if token.is_some() { ", with a token" } else { "" });
-                line(Some(link), None, "Connected", text)
+                let line = of("Connected", Some(Sign::Link)).on(link);
+                let mut line = line.say("over", if datagram { "datagrams" } else { "a reliable transport" });
+                line.fields.extend(upstream.then(|| ("to", String::from("upstream"))));
+                line.fields.extend(token.as_ref().map(|_| ("with", String::from("a token"))));
+                line
             }
             Input::Disconnected { link } => {
                 self.links.remove(link);
-                line(Some(link), None, "Disconnected", String::new())
+                of("Disconnected", Some(Sign::Link)).on(link)
             }
             Input::Received { link, frame } => self.frame("<-", *link, frame),
-            Input::Writable { link, bytes } => line(Some(link), None, "Writable", format!("{bytes} bytes")),
-            Input::Timer => line(None, None, "Timer", String::new()),
-            Input::Open { document, options } => {
-                line(None, Some(document), "Open", format!("to {}", access(options.access)))
-            }
-            Input::Close { document } => line(None, Some(document), "Close", String::new()),
-            Input::Append { document, bodies } => {
-                let bytes: usize = bodies.iter().map(Bytes::len).sum();
-                line(None, Some(document), "Append", format!("{} ops, {bytes} bytes", bodies.len()))
-            }
-            Input::ImmediateAck { document, link } => {
-                line(Some(link), Some(document), "ImmediateAck", String::from("the app waits for it"))
-            }
+            Input::Writable { link, bytes } => of("Writable", None).on(link).say("bytes", bytes),
+            Input::Timer => of("Timer", Some(Sign::Timer)),
             Input::Storage { ticket, reply } => {
                 let asked = self.asked.remove(ticket);
-                let what = asked.as_ref().map_or("answers", |asked| asked.what);
-                let text = match reply {
-                    Ok(reply) => format!("{what}: {}", reply_text(reply)),
-                    Err(error) => format!("{what} failed: {error}"),
+                let what = asked.as_ref().map_or("answer", |asked| asked.what);
+                let line = match reply {
+                    Ok(reply) => of("Storage", None).say(what, reply_text(reply)),
+                    Err(error) => of("Storage", Some(Sign::Disk)).say(what, format!("failed: {error}")),
                 };
-                let document = asked.and_then(|asked| asked.document);
-                line(None, document.as_ref(), "Storage", text)
+                Line { document: asked.and_then(|asked| asked.document), ..line }
             }
             Input::Answer { ticket, answer } => {
-                let asked = self.asked.remove(ticket);
-                let text = match answer {
-                    Ok(granted) => format!("granted, to {}", access(*granted)),
-                    Err((code, reason)) => because(&code.to_string(), reason),
+                let (link, document) =
+                    self.asked.remove(ticket).map_or((None, None), |asked| (asked.link, asked.document));
+                let line = match answer {
+                    Ok(granted) => of("Answer", None).say("granted", format!("{granted:?}").to_lowercase()),
+                    Err((code, reason)) => of("Answer", Some(Sign::Trouble)).because(*code, reason),
                 };
-                let (link, document) = asked.map_or((None, None), |asked| (asked.link, asked.document));
-                line(link.as_ref(), document.as_ref(), "Answer", text)
+                Line { link, document, ..line }
             }
-            Input::Reset { document, link } => line(Some(link), Some(document), "Reset", String::new()),
-            Input::Disconnect { link, code, reason, .. } => {
-                line(Some(link), None, "Disconnect", because(&code.to_string(), reason))
+            Input::Open { .. }
+            | Input::Close { .. }
+            | Input::Append { .. }
+            | Input::ImmediateAck { .. }
+            | Input::Reset { .. }
+            | Input::Disconnect { .. } => {
+                input_words(input).map_or_else(|| of("Input", None), |words| Line::words("", words))
             }
         }
     }
 
     /// Something that the replica wants done.
     pub fn output(&mut self, output: &Output) -> Line {
-        let line = |link: Option<LinkId>, document: Option<DocumentId>, kind, text| Line {
-            arrow: "=>",
-            link,
-            document,
-            kind,
-            text,
-        };
+        let of = |kind, sign| Line::of("=>", kind, sign);
         match output {
             Output::Transmit { link, frame } => self.frame("->", *link, frame),
             Output::Disconnect { link, ending } => {
-                line(Some(*link), None, "Disconnect", because(&ending.code.to_string(), &ending.reason))
+                of("Disconnect", Some(Sign::Link)).on(link).because(ending.code, &ending.reason)
             }
             Output::Storage { ticket, request } => {
                 let (document, what, text) = request_text(request);
                 self.asked.insert(*ticket, Asked { link: None, document: document.clone(), what });
-                line(None, document, "Storage", format!("{what}{text}"))
+                Line { document, ..of("Storage", None).say(what, text) }
             }
             Output::Ask { ticket, question } => {
-                let (link, document, text) = match question {
+                let line = of("Ask", None);
+                let (link, document, line) = match question {
                     Question::Peer { link, replica, token } => {
-                        let shows = if token.is_some() { ", who shows a token" } else { "" };
-                        (*link, None, format!("whether {replica} may connect{shows}"))
+                        let mut line = line.say("whether", format!("{replica} may connect"));
+                        line.fields.extend(token.as_ref().map(|_| ("shows", String::from("a token"))));
+                        (*link, None, line)
                     }
-                    Question::Document { link, replica, document, access: wanted, .. } => {
-                        (*link, Some(document.clone()), format!("whether {replica} may {} it", access(*wanted)))
+                    Question::Document { link, replica, document, access, .. } => {
+                        let wanted = format!("{access:?}").to_lowercase();
+                        (*link, Some(document.clone()), line.say("whether", format!("{replica} may {wanted} it")))
                     }
                 };
-                let asked = Asked { link: Some(link), document: document.clone(), what: "answers" };
-                self.asked.insert(*ticket, asked);
-                line(Some(link), document, "Ask", text)
+                self.asked.insert(*ticket, Asked { link: Some(link), document: document.clone(), what: "answer" });
+                Line { document, ..line.on(&link) }
             }
-            Output::Event(event) => {
-                let (link, document, kind, text) = event_text(event);
-                line(link, document, kind, text)
-            }
+            Output::Event(event) => Line::words("=>", event_words(event)),
         }
     }
 
     fn frame(&mut self, arrow: &'static str, link: LinkId, frame: &Bytes) -> Line {
         let datagram = self.links.get(&link).is_some_and(|names| names.datagram);
-        let FrameText { kind, document, number, mut text } = frame_text(frame, datagram);
+        let FrameWords { kind, family, document, number, mut fields } = frame_words(frame, datagram);
         let sent = arrow == "->";
         let names = self.links.entry(link).or_default();
         if let (Some(number), Some(Named::Document(document))) = (number, &document) {
             let numbered = if sent { &mut self.own } else { &mut names.peer };
             numbered.insert(number, document.clone());
         }
-        let known = |number: u32, of_us: bool| {
-            let numbered = if of_us { &self.own } else { &names.peer };
-            (numbered.get(&number).cloned(), number)
-        };
-        let (document, number) = match document {
-            None => (None, None),
-            Some(Named::Document(document)) => (Some(document), None),
-            Some(Named::OfSender(number)) => {
-                let (document, number) = known(number, sent);
-                (document, Some(number))
+        let document = document.and_then(|document| {
+            let (number, of_us) = match document {
+                Named::Document(document) => return Some(document),
+                Named::OfSender(number) => (number, sent),
+                Named::OfReceiver(number) => (number, !sent),
+            };
+            let known = if of_us { &self.own } else { &names.peer }.get(&number).cloned();
+            if known.is_none() {
+                fields.insert(0, ("document", format!("number {number}")));
             }
-            Some(Named::OfReceiver(number)) => {
-                let (document, number) = known(number, !sent);
-                (document, Some(number))
-            }
-        };
-        if let (None, Some(number)) = (&document, number) {
-            text = format!("(document {number}) {text}");
-        }
-        Line { arrow, link: Some(link), document, kind, text }
+            known
+        });
+        Line { arrow, link: Some(link), document, kind, family: Some(family), sign: None, fields }
     }
 }
 
 fn reply_text(reply: &Reply) -> String {
     match reply {
         Reply::Document(stored) => format!("tail {}, {} authors", stored.tail, stored.heads.len()),
-        Reply::Cursor(None) => String::from("no cursor"),
+        Reply::Cursor(None) => String::from("none"),
         Reply::Cursor(Some(cursor)) => format!("{} of {:?}", cursor.position, cursor.timeline),
         Reply::Entries(entries) => {
             let bytes: usize = entries.iter().map(|entry| entry.op.body.wire_len()).sum();
@@ -221,60 +231,21 @@ fn reply_text(reply: &Reply) -> String {
 
 fn request_text(request: &Request) -> (Option<DocumentId>, &'static str, String) {
     let (document, what, text) = match request {
-        Request::Open(document) => (document, "open", String::new()),
-        Request::Cursor { document, peer } => (document, "cursor", format!(" on {peer}")),
-        Request::Read { document, from, max_cost } => (document, "read", format!(" from {from}, cost {max_cost}")),
-        Request::ReadAside { document, from, .. } => (document, "read aside", format!(" from {from}")),
-        Request::Compare { document, heads } => (document, "compare", format!(" with {} heads", heads.len())),
-        Request::Chains { document, ids } => (document, "chains", format!(" at {} ops", ids.len())),
+        Request::Open(document) => (document, "open", String::from("it")),
+        Request::Cursor { document, peer } => (document, "cursor", format!("on {peer}")),
+        Request::Read { document, from, max_cost } => (document, "read", format!("from {from}, cost {max_cost}")),
+        Request::ReadAside { document, from, .. } => (document, "read aside", format!("from {from}")),
+        Request::Compare { document, heads } => (document, "compare", format!("with {} heads", heads.len())),
+        Request::Chains { document, ids } => (document, "chains", format!("at {} ops", ids.len())),
         Request::Write(Transaction::Identity(identity)) => {
-            return (None, "write", format!(" identity {}", identity.replica));
+            return (None, "write", format!("identity {}", identity.replica));
         }
         Request::Write(Transaction::Append(batch)) => {
             let text =
-                format!(" {} entries at {}, {} cursors", batch.entries.len(), batch.position, batch.cursors.len());
+                format!("{} entries at {}, {} cursors", batch.entries.len(), batch.position, batch.cursors.len());
             (&batch.document, "write", text)
         }
-        Request::Write(Transaction::Reset { document, .. }) => (document, "write", String::from(" a new beginning")),
+        Request::Write(Transaction::Reset { document, .. }) => (document, "write", String::from("a new beginning")),
     };
     (Some(document.clone()), what, text)
-}
-
-fn event_text(event: &Event) -> (Option<LinkId>, Option<DocumentId>, &'static str, String) {
-    let of =
-        |link: Option<LinkId>, document: &DocumentId, kind, text: String| (link, Some(document.clone()), kind, text);
-    match event {
-        Event::Connected { link, replica, .. } => (Some(*link), None, "Live session", format!("with {replica}")),
-        Event::Disconnected { link, ending } => {
-            let why = ending.as_ref().map(|ending| because(&ending.code.to_string(), &ending.reason));
-            (Some(*link), None, "Session over", why.unwrap_or_else(|| String::from("the link is gone")))
-        }
-        Event::Opened { document, tail, .. } => of(None, document, "Opened", format!("tail {tail}")),
-        Event::Applied { document, id, position } => {
-            of(None, document, "Applied", format!("own ops up to seq {}, tail {position}", id.seq))
-        }
-        Event::Received { batch } => {
-            let text = format!("{} entries at {}", batch.entries.len(), batch.position);
-            of(None, &batch.document, "Received", text)
-        }
-        Event::Acknowledged { link, document, position } => {
-            of(Some(*link), document, "Acknowledged", format!("below {position}"))
-        }
-        Event::InStep { link, document, digest } => {
-            of(Some(*link), document, "In step", format!("heads {digest:016x}"))
-        }
-        Event::Forked { link, document, authors } => {
-            of(Some(*link), document, "Forked", format!("{} authors", authors.len()))
-        }
-        Event::Renewed { replica, before } => (None, None, "Renewed", format!("{before} is now {replica}")),
-        Event::Orphaned { document, ops } => of(None, document, "Orphaned", format!("{} ops", ops.len())),
-        Event::Mended { document } => of(None, document, "Mended", String::new()),
-        Event::Failed { document, reason } => of(None, document, "Failed", reason.clone()),
-        Event::Recovered { document, seq, lost } => {
-            of(None, document, "Recovered", format!("own ops up to seq {seq}, {} lost", lost.len()))
-        }
-        Event::Closed { link, document, code, reason, .. } => {
-            of(Some(*link), document, "Closed", because(&code.to_string(), reason))
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What machines did, for people: frames and events in words, and a run as a picture.
+//! What machines did, as a picture for people.
 //!
 //! A [`Picture`] is a space-time diagram as a value: a lane for each machine (or link), frames between them with what
 //! became of each copy, marks, and spans of time in which something was different. Its [page](Picture::page) is one
@@ -7,7 +7,8 @@
 //!
 //! ```
 //! use antiphon::Instant;
-//! use antiphon_report::{Copy, Fate, Frame, Lane, Picture, frame_words};
+//! use antiphon_report::{Copy, Fate, Frame, Lane, Picture};
+//! use antiphon_words::frame_words;
 //!
 //! let ping = antiphon::wire::Message::Ping(antiphon::wire::Ping { token: 7, blocked: false }).encode();
 //! let mut picture = Picture::new("two machines");
@@ -25,11 +26,7 @@
 //!
 //! The producers of pictures are elsewhere: whoever runs machines knows what happened.
 
-mod event;
-mod frame;
 mod page;
 mod picture;
 
-pub use event::{EventWords, event_words, input_words};
-pub use frame::{Family, Field, FrameWords, Named, body_words, frame_words};
-pub use picture::{Broken, Copy, Fate, Frame, Lane, Mark, Picture, Place, Sign, Span, Trouble};
+pub use picture::{Broken, Copy, Fate, Frame, Lane, Mark, Picture, Place, Span, Trouble};

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use antiphon::Instant;
+use antiphon_words::{Family, Field, Named};
 use serde::Serialize;
 
-use crate::frame::{Family, Field, Named};
 use crate::picture::{Broken, Fate, Frame, Mark, Picture, Place, Span};
 
 const TEMPLATE: &str = include_str!("page/page.html");
@@ -55,7 +55,8 @@ impl Picture {
     }
 }
 
-/// What the script reads: times are microseconds, texts are places in `texts`, and -1 is nothing.
+/// What the script reads: times are microseconds, texts are places in `strings`, -1 is nothing, and signs and troubles are
+/// numbers in the order of their declaration.
 #[derive(Serialize)]
 struct Data<'a> {
     title: &'a str,
@@ -63,6 +64,7 @@ struct Data<'a> {
     command: Option<&'a str>,
     documents: &'a [String],
     plans: &'a [(String, String)],
+    verdict: &'a str,
     broken: Option<(&'a str, &'a str, u64)>,
     lanes: Vec<(&'a str, &'a str)>,
     end: u64,
@@ -101,6 +103,7 @@ impl<'a> Data<'a> {
             command: picture.command.as_deref(),
             documents: &picture.documents,
             plans: &picture.texts,
+            verdict: &picture.verdict,
             broken: broken.map(|Broken { law, what, at }| (law.as_str(), what.as_str(), micros(*at))),
             lanes: picture.lanes.iter().map(|lane| (lane.name.as_str(), lane.note.as_str())).collect(),
             end: micros(picture.end),

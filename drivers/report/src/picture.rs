@@ -2,7 +2,7 @@
 
 use antiphon::Instant;
 
-use crate::frame::{Field, FrameWords};
+use antiphon_words::{Field, FrameWords, Sign};
 
 /// A space-time diagram. Lanes, documents and times are named by their places in it; the page leaves out what has no
 /// place there.
@@ -16,6 +16,8 @@ pub struct Picture {
     pub command: Option<String>,
     /// Longer texts, a plan say, with their titles.
     pub texts: Vec<(String, String)>,
+    /// How it went, if no law broke.
+    pub verdict: String,
     /// The law that broke, if one did.
     pub broken: Option<Broken>,
     /// Who was there.
@@ -128,33 +130,6 @@ pub struct Mark {
     pub fields: Vec<Field>,
 }
 
-/// How something is marked.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Sign {
-    /// A process starts.
-    Start,
-    /// A process ends.
-    End,
-    /// A user does something.
-    User,
-    /// The app is told something.
-    Told,
-    /// The app is told something good.
-    Good,
-    /// The app is told something that is not as usual, and is dealt with.
-    Trouble,
-    /// Something went wrong that does not mend itself.
-    Bad,
-    /// A disk did something else than it was asked.
-    Disk,
-    /// A link came or went, or is another.
-    Link,
-    /// A clock was set.
-    Clock,
-    /// A timer was due.
-    Timer,
-}
-
 /// Something that was so for some time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Span {
@@ -194,4 +169,6 @@ pub enum Trouble {
     Cut,
     /// A path suffers other faults than usual.
     Faults,
+    /// Nothing is there yet, or nothing any longer, and that is as it should be: the line is not drawn.
+    Absent,
 }

@@ -3,7 +3,8 @@
 use antiphon::Instant;
 use antiphon::op::Body;
 use antiphon::wire::{Changes, Content, Message};
-use antiphon_report::{Broken, Copy, Fate, Frame, Lane, Mark, Picture, Place, Sign, Span, Trouble, frame_words};
+use antiphon_report::{Broken, Copy, Fate, Frame, Lane, Mark, Picture, Place, Span, Trouble};
+use antiphon_words::{Sign, frame_words};
 use quickcheck::quickcheck;
 use serde_json::Value;
 
@@ -26,6 +27,7 @@ fn picture_of(text: &str) -> Picture {
     let content = Content::Live { author: 0, seq: 1, body };
     let live = Message::Changes(Changes { document: 1, absolute: true, from: 0, content }).encode();
     let mut picture = Picture::new(text);
+    picture.verdict = own();
     picture.facts.push((own(), own()));
     picture.command = Some(own());
     picture.texts.push((own(), own()));

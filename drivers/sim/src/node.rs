@@ -8,7 +8,7 @@ use antiphon::replica::LinkId;
 use antiphon::session::Transport;
 use antiphon::storage::Continuity;
 use antiphon::{Instant, Machine};
-use antiphon_report::EventWords;
+use antiphon_words::EventWords;
 use bytes::Bytes;
 
 use crate::laws::{Law, Ledger};

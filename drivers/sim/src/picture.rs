@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use antiphon::Instant;
 use antiphon::session::Transport;
-use antiphon_report::{
-    Broken, Copy, EventWords, Fate, Field, Frame, FrameWords, Lane, Mark, Named, Picture, Place, Sign, Span, Trouble,
-    frame_words,
-};
+use antiphon_report::{Broken, Copy, Fate, Frame, Lane, Mark, Picture, Place, Span, Trouble};
+use antiphon_words::{EventWords, Field, FrameWords, Named, Sign, frame_words};
 use bytes::Bytes;
 
 use crate::laws::Laws;
@@ -34,7 +32,10 @@ pub fn draw_with<N: Node>(plan: &PlanOf<N>, laws: Laws<N>) -> (Report, Picture) 
         picture.moments.push((Instant::ZERO + plan.heal, "everything heals".to_owned()));
     }
     match &report.outcome {
-        Ok(()) => picture.moments.push((Instant::ZERO + plan.heal + report.healing, "all are in step".to_owned())),
+        Ok(()) => {
+            picture.verdict = "no law was broken".to_owned();
+            picture.moments.push((Instant::ZERO + plan.heal + report.healing, "all are in step".to_owned()));
+        }
         Err(broken) => {
             let (law, what) = (broken.law.to_owned(), broken.what.clone());
             picture.broken = Some(Broken { law, what, at: picture.end });

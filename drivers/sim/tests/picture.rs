@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use antiphon_report::{Fate, Mark, Picture, Place, Sign, Trouble};
+use antiphon_report::{Fate, Mark, Picture, Place, Trouble};
 use antiphon_sim::laws::{Law, Laws, Scene};
 use antiphon_sim::picture::{draw, draw_with};
 use antiphon_sim::plan::{PlanOf, Profile, Topology};
 use antiphon_sim::replica::WriterNode;
 use antiphon_sim::run::{Report, run};
 use antiphon_sim::world::Happening;
+use antiphon_words::Sign;
 use quickcheck::quickcheck;
 
 fn plan(text: &str) -> PlanOf<WriterNode> {

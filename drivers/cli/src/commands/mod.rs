@@ -10,6 +10,9 @@ mod sim;
 mod sync;
 mod tail;
 
+use std::path::Path;
+
+use antiphon_report::Picture;
 use clap::Subcommand;
 
 use crate::error::Failure;
@@ -53,4 +56,12 @@ impl Command {
             Self::Completions(arguments) => completions::run(&arguments, output),
         }
     }
+}
+
+/// Writes a picture where a flag says.
+fn write_page(flag: &str, file: &Path, picture: &Picture) -> Result<(), Failure> {
+    std::fs::write(file, picture.page()).map_err(|error| {
+        let what = format!("the page {} can't be written: {error}", file.display());
+        Failure::new("report", what, format!("give {flag} a file that can be written"))
+    })
 }

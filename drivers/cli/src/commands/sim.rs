@@ -16,6 +16,7 @@ use antiphon_sim::run::{quiet_panics, run};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Serialize, Serializer};
 
+use super::write_page;
 use crate::error::Failure;
 use crate::output::{Align, Output, Table};
 
@@ -242,10 +243,7 @@ fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result
         command.push_str(" --shrink");
     }
     picture.command = Some(command);
-    std::fs::write(file, picture.page()).map_err(|error| {
-        let what = format!("the report {} can't be written: {error}", file.display());
-        Failure::new("report", what, "give --report a file that can be written")
-    })
+    write_page("--report", file, &picture)
 }
 
 // -------------------------------------------------------------------------------------------- seeds

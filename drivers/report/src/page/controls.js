@@ -7,8 +7,8 @@ function tellHead() {
   document.title = `antiphon: ${run.title}`;
   byId("title").textContent = run.title;
   const verdict = byId("verdict");
-  verdict.textContent = run.broken ? `broke the law “${run.broken[0]}”: ${run.broken[1]}` : "no law was broken";
-  verdict.className = run.broken ? "bad" : "good";
+  verdict.textContent = run.broken ? `broke the law “${run.broken[0]}”: ${run.broken[1]}` : run.verdict;
+  verdict.className = run.broken ? "bad" : "";
   byId("to-broken").hidden = !run.broken;
   byId("command").hidden = !run.command;
   byId("command").querySelector("code").textContent = run.command || "";
@@ -78,7 +78,7 @@ function counted(items, key) {
 function makeMenus() {
   const about = counted([...frames, ...marks], item => item.doc);
   const at = counted([...frames.flatMap(frame => frame.from === frame.to ? [frame.from] : [frame.from, frame.to]), ...marks.map(mark => mark.lane)], lane => lane);
-  menu("lanes-menu", "replicas", shown.lanes, [["", run.lanes.map(([name, note], lane) => [lane, note ? `${name} (${note})` : name, at.get(lane) || 0])]]);
+  menu("lanes-menu", "lines", shown.lanes, [["", run.lanes.map(([name, note], lane) => [lane, note ? `${name} (${note})` : name, at.get(lane) || 0])]]);
   const documents = run.documents.map((name, place) => [place, name, about.get(place) || 0]);
   menu("documents-menu", "documents", shown.documents, [["", [...documents, [NOTHING, "about no document", about.get(NOTHING) || 0]]]]);
   const kinds = counted(frames, frame => frame.kind);
@@ -119,7 +119,7 @@ function makeLegend() {
   list.append(element("div", "on a line", "heading"));
   for (const [sign, color] of SIGNS) line(SIGN_WORDS[sign], pen => drawMark(pen, sign, color, 29, 10, false));
   list.append(element("div", "for some time", "heading"));
-  for (const [words, color] of TROUBLES) {
+  for (const [words, color] of TROUBLES.filter(([, color]) => color)) {
     line(words, pen => { pen.globalAlpha = 0.35; pen.fillStyle = colors(color); pen.fillRect(4, 2, 50, 16); });
   }
 }
@@ -157,7 +157,7 @@ function goTo(y) { scroller.scrollTop = y - scroller.clientHeight / 3; }
 
 function toTrouble(direction) {
   const places = layout.seen.marks.filter(mark => ["bad", "disk", "trouble", "end"].includes(mark.sign)).map(mark => mark.y);
-  places.push(...layout.seen.spans.filter(span => span.trouble !== FAULTS).map(span => yOf(span.at)));
+  places.push(...layout.seen.spans.filter(isTrouble).map(span => yOf(span.at)));
   if (run.broken) places.push(yOf(run.broken[2]));
   const here = scroller.scrollTop + scroller.clientHeight / 3;
   const ahead = places.filter(y => (y - here) * direction > 4);

@@ -21,8 +21,12 @@ const SIGN_WORDS = {
 const TROUBLES = [
   ["no process is there", "--shade-down"], ["the process does nothing", "--shade-paused"], ["the disk is not well", "--shade-disk"],
   ["frames are lost", "--shade-cut"], ["frames suffer other faults", "--shade-faults"],
+  ["nothing is there", ""],
 ];
-const [DOWN, PAUSED, DISK, CUT, FAULTS] = [0, 1, 2, 3, 4];
+const [DOWN, PAUSED, DISK, CUT, FAULTS, ABSENT] = [0, 1, 2, 3, 4, 5];
+// Spans that are shaded, and those that are troubles to go to.
+const isShaded = span => span.trouble !== ABSENT;
+const isTrouble = span => span.trouble !== ABSENT && span.trouble !== FAULTS;
 
 function pairs(places) {
   const all = [];

@@ -22,7 +22,7 @@ function itemAt(x, y) {
   }
   if (best) return best;
   const inside = ({ left, width, top, bottom }) => x >= left && x <= left + width && y >= top && y <= bottom;
-  return layout.seen.spans.find(span => span.trouble !== FAULTS && placesOf(span).some(inside)) || null;
+  return layout.seen.spans.find(span => isTrouble(span) && placesOf(span).some(inside)) || null;
 }
 
 function distance(x, y, { fromX, fromY, toX, toY }) {

@@ -150,7 +150,7 @@ function placesOf(span) {
   ];
 }
 
-function drawSpan(pen, labels, span, view) {
+function drawSpan(pen, span, view) {
   const [, color] = TROUBLES[span.trouble];
   const strong = span === hovered || span === pinned;
   for (const { left, width, top, bottom, fades } of placesOf(span)) {
@@ -207,7 +207,8 @@ function drawNow() {
   pen.fillRect(0, 0, width, height);
   const labels = new Labels(pen);
   drawTimes(pen, labels, view, width);
-  for (const span of layout.seen.spans) drawSpan(pen, labels, span, view);
+  const shaded = layout.seen.spans.filter(isShaded);
+  for (const span of shaded) drawSpan(pen, span, view);
   drawLanes(pen, view);
   // What is looked at is drawn last, over the rest.
   const looked = new Set([hovered, pinned]);
@@ -227,7 +228,7 @@ function drawNow() {
     labels.block(x, y, 6);
   }
   drawMoments(pen, labels, view, width);
-  for (const span of layout.seen.spans) labelSpan(labels, span, view);
+  for (const span of shaded) labelSpan(labels, span, view);
   labelMarks(labels, near_marks, view);
   for (const [frame, lines] of visible) labelFrame(labels, frame, lines[0]);
   drawNames(pen, width);
@@ -256,12 +257,12 @@ function drawTimes(pen, labels, view, width) {
 }
 
 function drawLanes(pen, view) {
-  const down = layout.seen.spans.filter(span => span.trouble === DOWN && span.other === NOTHING);
+  const down = layout.seen.spans.filter(span => (span.trouble === DOWN || span.trouble === ABSENT) && span.other === NOTHING);
   for (const lane of layout.lanes) {
     const x = layout.x.get(lane);
     pen.strokeStyle = colors("--lane");
     pen.lineWidth = 2;
-    let from = Math.max(HEAD, HEAD - view.top);
+    let from = Math.max(HEAD, HEAD + 14 - view.top);
     for (const span of down.filter(span => span.lane === lane)) {
       const [top, bottom] = [yOf(span.at) - view.top, (span.open ? layout.length : yOf(span.to)) - view.top];
       if (top > from) { pen.beginPath(); pen.moveTo(x, from); pen.lineTo(x, top); pen.stroke(); }
@@ -342,8 +343,7 @@ function drawOverview(view) {
   pen.globalAlpha = 0.35;
   for (const frame of layout.seen.frames) pen.fillRect(14, at(frame.lines[0].fromY), 26, 1);
   pen.globalAlpha = 1;
-  for (const span of layout.seen.spans) {
-    if (span.trouble === FAULTS) continue;
+  for (const span of layout.seen.spans.filter(isTrouble)) {
     pen.fillStyle = colors(TROUBLES[span.trouble][1]);
     pen.fillRect(span.other === NOTHING ? 42 : 5, at(yOf(span.at)), 6, Math.max(at(yOf(span.to)) - at(yOf(span.at)), 2));
   }

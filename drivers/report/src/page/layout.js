@@ -17,9 +17,12 @@ let layout;
 // Pixels for a millisecond, before zooming: so that usual flights are seen as such.
 const pixels = (() => {
   const flights = frames.flatMap(frame => frame.copies.filter(copy => copy.fate === ARRIVED && copy.at > frame.at).map(copy => copy.at - frame.at));
-  flights.sort((one, other) => one - other);
-  const usual = flights.length ? flights[flights.length >> 1] : Math.max(run.end / 50, 1000);
-  return FLIGHT / (usual / 1000);
+  const middle = list => list.sort((one, other) => one - other)[list.length >> 1];
+  if (flights.length) return FLIGHT / (middle(flights) / 1000);
+  // Where none is known: what usually lies between two frames.
+  const times = [...new Set(frames.map(frame => frame.at))].sort((one, other) => one - other);
+  const steps = times.slice(1).map((at, place) => at - times[place]);
+  return FLIGHT / ((steps.length ? middle(steps) : 1000) / 1000);
 })();
 
 function gap(micros) {

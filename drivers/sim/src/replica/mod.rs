@@ -19,7 +19,7 @@ use antiphon::rng::Rng;
 use antiphon::storage::Storage;
 use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
-use antiphon_report::{EventWords, event_words, input_words};
+use antiphon_words::{EventWords, event_words, input_words};
 
 pub use disk::ReplicaDisk;
 pub use logs::{Change, Copy, Logs};

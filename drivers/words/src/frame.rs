@@ -267,7 +267,7 @@ pub fn body_words(body: &Body) -> String {
 const PREVIEW_BYTES: usize = 40;
 
 /// How many bytes, and the first of them: as text if they are one.
-pub(crate) fn bytes_preview(bytes: &[u8]) -> String {
+pub fn bytes_preview(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(PREVIEW_BYTES)];
     let more = if shown.len() < bytes.len() { " …" } else { "" };
     let text = match std::str::from_utf8(shown) {
@@ -303,7 +303,7 @@ fn farewell_fields(farewell: Farewell) -> Vec<Field> {
 }
 
 /// The reason that came with a code, if one did.
-pub(crate) fn with_reason(mut fields: Vec<Field>, reason: String) -> Vec<Field> {
+pub fn with_reason(mut fields: Vec<Field>, reason: String) -> Vec<Field> {
     fields.extend((!reason.is_empty()).then_some(("reason", reason)));
     fields
 }

@@ -1,17 +1,24 @@
 //! `antiphon replay`: a recording run again, and told.
 
+mod drawing;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use antiphon::op::DocumentId;
 use antiphon::replica::{Input, LinkId, Output as Wanted};
 use antiphon::{Instant, Replica};
-use antiphon_recorder::{End, Error, Event, Line, Outcome, Recordable as _, Run, Sent, Step, Trace, Transcript};
+use antiphon_recorder::{
+    End, Error, Event, Header, Line, Outcome, Recordable as _, Run, Sent, Step, Trace, Transcript,
+};
+use antiphon_report::Picture;
 use antiphon_sim::run::quiet_panics;
 use serde::Serialize;
 
+use super::write_page;
 use crate::error::Failure;
 use crate::output::Output;
+use drawing::Drawing;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -36,6 +43,9 @@ pub(crate) struct Arguments {
     /// Tells nothing but how it ends
     #[arg(long, short, conflicts_with_all = ["from", "to", "document", "session"])]
     quiet: bool,
+    /// Draws what is told of one recording, with --quiet all of it, as a page to look at
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Where in a recording.
@@ -77,39 +87,39 @@ impl Place {
 
 /// An event, as a program reads it.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct Told {
     run: u64,
     event: u64,
     at_us: u64,
     #[serde(flatten)]
-    input: Words<'a>,
+    input: Words,
     /// Bytes of bodies that were left out when it was recorded.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: u64,
     /// What came of it: all, or in a redacted recording the frames sent; nothing where that is not known.
-    outputs: Option<Vec<Words<'a>>>,
+    outputs: Option<Vec<Words>>,
     /// Of what came of it when it was recorded; nothing if it was a panic, or is not known.
     digest: Option<String>,
     differs: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct Words<'a> {
+struct Words {
     what: &'static str,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<String>,
-    text: &'a str,
+    text: String,
 }
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl<'a> From<&'a Line> for Words<'a> {
-    fn from(line: &'a Line) -> Self {
+impl From<&Line> for Words {
+    fn from(line: &Line) -> Self {
         Self {
             what: match line.arrow {
                 "<-" => "received",
@@ -120,7 +130,7 @@ impl<'a> From<&'a Line> for Words<'a> {
             kind: line.kind,
             link: line.link.map(|link| link.0),
             document: line.document.as_ref().map(ToString::to_string),
-            text: &line.text,
+            text: line.text(),
         }
     }
 }
@@ -168,6 +178,11 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         let error = format!("{} is a recording of a {:?}, not of a replica", path.display(), other.header().machine);
         return Err(Failure::new("trace_foreign", error, "replay it with the program that recorded it"));
     }
+    if arguments.html.is_some() && runs.len() > 1 {
+        let numbers: Vec<_> = runs.iter().map(|run| run.header().run.to_string()).collect();
+        let error = format!("{} has several recordings, and a page shows one", path.display());
+        return Err(Failure::usage(error, format!("name one by --run: {}", numbers.join(", "))));
+    }
     quiet_panics(); // a panic that is run again is told like anything else
     let mut failure = None;
     let skipped = if output.is_json() { &[] } else { &trace.skipped[..] };
@@ -175,7 +190,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         output.line(format!("{name}: {error}; it is left out"))?;
     }
     for run in runs {
-        let summary = Telling { arguments, run, output }.tell()?;
+        let drawing = arguments.html.is_some().then(|| drawing(arguments, run));
+        let summary = Telling { arguments, run, output, drawing }.tell()?;
         failure = failure.or_else(|| summary.failure(path, &run.header().version));
     }
     failure.map_or(Ok(()), Err)
@@ -198,11 +214,18 @@ fn unreadable(path: &Path, error: &Error) -> Failure {
     }
 }
 
+/// An empty picture of a recording.
+fn drawing(arguments: &Arguments, run: &Run) -> Drawing {
+    let (shown, number) = (arguments.trace.display(), run.header().run);
+    Drawing::new(format!("recording {number} of {shown}"), format!("antiphon replay {shown} --run {number}"))
+}
+
 /// One recording that is told.
 struct Telling<'a> {
     arguments: &'a Arguments,
     run: &'a Run,
     output: &'a mut Output,
+    drawing: Option<Drawing>,
 }
 
 impl Telling<'_> {
@@ -247,6 +270,9 @@ impl Telling<'_> {
         if let Some(end) = rest.end() {
             (summary.end, summary.whole) = (end.to_string(), End::is_whole(end));
         }
+        if let (Some(drawing), Some(file)) = (self.drawing.take(), &self.arguments.html) {
+            write_page("--html", file, &summary.drawn(drawing, header))?;
+        }
         if self.output.is_json() {
             self.output.object(&summary)?
         } else {
@@ -263,7 +289,7 @@ impl Telling<'_> {
         outputs: Option<&Vec<Wanted>>,
         differs: bool,
     ) -> Result<(), Failure> {
-        if self.arguments.quiet {
+        if self.arguments.quiet && self.drawing.is_none() {
             return Ok(());
         }
         // All of them are gone through, wanted or not: names are learned from them.
@@ -278,6 +304,13 @@ impl Telling<'_> {
         };
         let about: Option<Vec<_>> = outputs.as_ref().map(|outputs| outputs.iter().filter(wanted).collect());
         if early || late || !(differs || wanted(&&input) || about.as_ref().is_some_and(|about| !about.is_empty())) {
+            return Ok(());
+        }
+        if let Some(drawing) = &mut self.drawing {
+            let lines = Some(&input).filter(wanted).into_iter().chain(about.iter().flatten().copied());
+            lines.for_each(|line| drawing.add(event.at, line.clone()));
+        }
+        if self.arguments.quiet {
             return Ok(());
         }
         if self.output.is_json() {
@@ -335,6 +368,16 @@ impl Summary {
             (None, Some(Differs { event, .. })) => format!("replayed; event {event} is the first that differs"),
         };
         format!("recording {run}: {events} events, {replayed}; {end}")
+    }
+
+    /// The picture of what was told.
+    fn drawn(&self, mut drawing: Drawing, header: &Header) -> Picture {
+        if let Some(Differs { event, at_us, input, recorded, found }) = &self.differs {
+            let what = format!("event {event}, {input}, came to {recorded} then, and to {found} now");
+            drawing.differs(Instant::from_micros(*at_us), what);
+        }
+        let facts = [("recorded by", format!("antiphon {}", header.version)), ("begun", date(header.began))];
+        drawing.finish(self.text(), facts.map(|(name, what)| (name.to_owned(), what)).into())
     }
 
     fn failure(&self, path: &Path, version: &str) -> Option<Failure> {

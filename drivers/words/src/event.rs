@@ -5,7 +5,33 @@ use antiphon::replica::{Event, Input, LinkId, Misuse};
 use antiphon::session::{By, Ending};
 
 use crate::frame::{Field, access, bytes_preview, with_reason};
-use crate::picture::Sign;
+
+/// How something is marked.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Sign {
+    /// A process starts.
+    Start,
+    /// A process ends.
+    End,
+    /// A user does something.
+    User,
+    /// The app is told something.
+    Told,
+    /// The app is told something good.
+    Good,
+    /// The app is told something that is not as usual, and is dealt with.
+    Trouble,
+    /// Something went wrong that does not mend itself.
+    Bad,
+    /// A disk did something else than it was asked.
+    Disk,
+    /// A link came or went, or is another.
+    Link,
+    /// A clock was set.
+    Clock,
+    /// A timer was due.
+    Timer,
+}
 
 /// Something that an app was told or wanted, in words.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,12 +81,12 @@ pub fn event_words(event: &Event) -> EventWords {
     use Sign::{Bad, Good, Told, Trouble};
     let of = EventWords::of;
     match event {
-        Event::Connected { link, replica, durability } => of("Connected", Sign::Link)
+        Event::Connected { link, replica, durability } => of("Live session", Sign::Link)
             .with(*link)
             .say("replica", replica)
             .say("acknowledges", format!("{durability:?}").to_lowercase()),
         Event::Disconnected { link, ending } => {
-            let words = of("Disconnected", Sign::Link).with(*link);
+            let words = of("Session over", Sign::Link).with(*link);
             match ending {
                 Some(Ending { code, reason, by, .. }) => {
                     words.say("code", code).because(reason).say("said by", who(*by))

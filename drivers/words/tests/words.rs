@@ -2,7 +2,7 @@
 
 use antiphon::op::{Body, Cursor, Timeline};
 use antiphon::wire::{Access, Changes, Confirm, Content, Message, Open, Ping, Run, Tag, WireCursor, WireHead};
-use antiphon_report::{Family, FrameWords, Named, body_words, frame_words};
+use antiphon_words::{Family, FrameWords, Named, body_words, frame_words};
 use bytes::Bytes;
 use quickcheck::quickcheck;
 
