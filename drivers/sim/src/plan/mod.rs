@@ -13,7 +13,7 @@ use antiphon::storage::Continuity;
 
 pub use generate::{Place, Source, Workload};
 pub use profile::{BadTopology, Profile, Topology};
-pub use shrink::{Shrunk, shrink, shrink_with};
+pub use shrink::{Shrunk, shrink, shrink_with, smaller};
 pub use text::BadPlan;
 pub(crate) use text::{clock_text, disk_text};
 

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::laws::{Law, Laws, Scene, Violation};
 use crate::link::{Burst, Fate, Faults};
 use crate::node::{Action, Node};
-use crate::run::{Report, run_with};
+use crate::run::run_with;
 use crate::world::{Happening, Pace, Tamper};
 
 use super::Deed;
@@ -37,20 +37,18 @@ pub fn shrink_with<N: Node>(
     runs_max: usize,
     laws: impl Fn() -> Laws<N>,
 ) -> Option<Shrunk<N::Setup, N::Action>> {
-    let first = run_with::<N>(plan, laws());
-    let violation = first.outcome.clone().err()?;
-    let mut search: Search<'_, N, _> = Search { best: plan.clone(), violation, runs: 1, runs_max, laws: &laws };
-    search.cut_off(&first);
+    let report = run_with::<N>(plan, laws());
+    let violation = report.outcome.err()?;
+    let first = violation.clone();
+    let mut judge = |plan: &PlanOf<N>| match run_with::<N>(plan, laws()).outcome {
+        Err(violation) if violation.law == first.law => Some(violation),
+        _ => None,
+    };
+    let mut search = Search::<N> { best: plan.clone(), violation, runs: 1, runs_max, judge: &mut judge };
+    search.cut_off(report.took);
     loop {
         let before = search.best.clone();
-        search.leave_out_nodes();
-        search.leave_out_steps();
-        search.simplify_paths();
-        search.name_frames();
-        search.leave_out_frames();
-        search.simplify_nodes();
-        search.simplify_actions();
-        search.hurry();
+        search.pass();
         if search.best == before || search.is_over() {
             break;
         }
@@ -58,16 +56,42 @@ pub fn shrink_with<N: Node>(
     Some(Shrunk { plan: search.best, violation: search.violation, runs: search.runs })
 }
 
+/// The plans that are a step smaller than this one, those with the most left out first: for whoever searches in another
+/// way, as quickcheck does.
+pub fn smaller<N: Node>(plan: &PlanOf<N>) -> Vec<PlanOf<N>> {
+    let mut found = Vec::new();
+    let mut judge = |plan: &PlanOf<N>| {
+        found.push(plan.clone());
+        None
+    };
+    let violation = Violation::of("none", "");
+    Search::<N> { best: plan.clone(), violation, runs: 0, runs_max: usize::MAX, judge: &mut judge }.pass();
+    found
+}
+
 /// A search for smaller plans.
-struct Search<'a, N: Node, L> {
+struct Search<'a, N: Node> {
     best: PlanOf<N>,
     violation: Violation,
     runs: usize,
     runs_max: usize,
-    laws: &'a L,
+    /// How a plan breaks the law, if it does.
+    judge: &'a mut dyn FnMut(&PlanOf<N>) -> Option<Violation>,
 }
 
-impl<N: Node, L: Fn() -> Laws<N>> Search<'_, N, L> {
+impl<N: Node> Search<'_, N> {
+    /// Tries every way to make the plan smaller.
+    fn pass(&mut self) {
+        self.leave_out_nodes();
+        self.leave_out_steps();
+        self.simplify_paths();
+        self.name_frames();
+        self.leave_out_frames();
+        self.simplify_nodes();
+        self.simplify_actions();
+        self.hurry();
+    }
+
     fn is_over(&self) -> bool {
         self.runs >= self.runs_max
     }
@@ -78,13 +102,9 @@ impl<N: Node, L: Fn() -> Laws<N>> Search<'_, N, L> {
             return false;
         }
         self.runs += 1;
-        match run_with::<N>(&plan, (self.laws)()).outcome {
-            Err(violation) if violation.law == self.violation.law => {
-                (self.best, self.violation) = (plan, violation);
-                true
-            }
-            _ => false,
-        }
+        let Some(violation) = (self.judge)(&plan) else { return false };
+        (self.best, self.violation) = (plan, violation);
+        true
     }
 
     /// The same after a change.
@@ -114,9 +134,8 @@ impl<N: Node, L: Fn() -> Laws<N>> Search<'_, N, L> {
     }
 
     /// What comes after the law was broken does not matter.
-    fn cut_off(&mut self, report: &Report) {
-        if report.took < self.best.heal {
-            let end = report.took;
+    fn cut_off(&mut self, end: Duration) {
+        if end < self.best.heal {
             self.attempt_with(|plan| {
                 plan.steps.retain(|step| step.at <= end);
                 plan.heal = end + Duration::from_millis(1);
@@ -181,9 +200,8 @@ impl<N: Node, L: Fn() -> Laws<N>> Search<'_, N, L> {
             return;
         }
         let found = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
-        let run = run_with::<N>(&self.best, (self.laws)().and(Fates { found: found.clone() }));
+        run_with::<N>(&self.best, Laws::these(Vec::new()).and(Fates { found: found.clone() }));
         self.runs += 1;
-        drop(run);
         let found = found.take();
         self.attempt_with(|plan| {
             let names: Vec<PathName> = plan.paths.iter().map(|path| path.name).collect();
