@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 
 /// A list in memory takes more than its shortest form, and a body that is named again is as long as it was.
-const PER_BYTE: u64 = 256;
+const PER_BYTE: u64 = 512;
 const CONSTANT: u64 = 4 << 20;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,10 +1,12 @@
 //! The bytes of a trace: headers, records, and bodies that are written once.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
 use antiphon::wire::varint::{put_varint, take_bytes, take_varint};
 use bytes::{Buf, Bytes};
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 /// What every segment of every format begins with.
 pub(crate) const MAGIC: &[u8; 8] = b"antiph\0t";
@@ -16,9 +18,8 @@ pub(crate) const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// Bodies shorter than this are written each time: naming an earlier one would save nothing.
 const BODY_BYTES_MIN: usize = 32;
-/// How many bodies of a segment can be named again, and their bytes: the newest, mostly.
+/// How many bodies of a segment can be named again: the newest, mostly.
 const BODIES_MAX: usize = 16_384;
-const BODIES_BYTES_MAX: usize = 4 << 20;
 
 /// What a segment begins with.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -134,7 +135,7 @@ const OUTCOME_BYTES: usize = 1 + 8;
 impl Encoder {
     /// A segment begins: nothing of those before can be named.
     pub(crate) fn clear(&mut self) {
-        self.bodies = Known::default();
+        self.bodies.clear();
     }
 
     /// The payload of an event whose outcome is not known.
@@ -242,31 +243,32 @@ impl Decoder {
 /// The bodies of a segment that can be named: by how many such bodies ago they were written.
 #[derive(Debug, Default)]
 struct Known {
-    /// Each in the place that its hash gives it, if no other came there since; with which of all it was.
-    places: Vec<Option<(u64, Bytes)>>,
+    /// Which of all a body was, in the place that its hash gives it, if no other came there since; and the hash. The body
+    /// itself is not held: that would keep the frames of peers in memory.
+    places: Vec<(u64, u128)>,
     written: u64,
-    /// Bytes of those.
-    bytes: usize,
+    /// So that nobody can make bodies of the same hash.
+    seed: u64,
 }
 
 impl Known {
+    /// A segment begins.
+    fn clear(&mut self) {
+        self.places.clear();
+        self.written = 0;
+        self.seed = RandomState::new().build_hasher().finish();
+    }
+
     /// Writes a body: twice its length and itself, or, if it was written, twice how long ago, and one.
     fn put(&mut self, out: &mut Vec<u8>, body: &Bytes) {
         if body.len() >= BODY_BYTES_MIN {
-            if self.places.is_empty() || self.bytes + body.len() > BODIES_BYTES_MAX {
-                self.places.clear();
-                self.places.resize(BODIES_MAX, None);
-                self.bytes = 0;
+            self.places.resize(BODIES_MAX, (0, 0));
+            let hash = xxh3_128_with_seed(body, self.seed);
+            let place = &mut self.places[hash as usize % BODIES_MAX];
+            if place.1 == hash {
+                return put_varint(out, (self.written - place.0) << 1 | 1);
             }
-            let place = &mut self.places[xxh3_64(body) as usize % BODIES_MAX];
-            if let Some((which, known)) = place
-                && known == body
-            {
-                return put_varint(out, (self.written - *which) << 1 | 1);
-            }
-            self.bytes += body.len();
-            let before = place.replace((self.written, body.clone()));
-            self.bytes -= before.map_or(0, |(_, before)| before.len());
+            *place = (self.written, hash);
             self.written += 1;
         }
         put_varint(out, (body.len() as u64) << 1);

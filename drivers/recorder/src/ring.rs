@@ -196,8 +196,16 @@ impl Disk {
                 return;
             }
             drop(queue);
-            let written = pieces.into_iter().try_for_each(|piece| self.write(piece));
+            let mut spare = Vec::new();
+            let written: io::Result<()> = pieces.into_iter().try_for_each(|piece| {
+                self.write(&piece)?;
+                if let Piece::Records(records) = piece {
+                    spare = records;
+                }
+                Ok(())
+            });
             queue = shared.lock();
+            queue.pieces.reuse(spare);
             if let Err(error) = written {
                 queue.failure = Some(format!("{} can't be written: {error}", self.directory.display()));
                 queue.pieces.take();
@@ -207,15 +215,15 @@ impl Disk {
         }
     }
 
-    fn write(&mut self, piece: Piece) -> io::Result<()> {
+    fn write(&mut self, piece: &Piece) -> io::Result<()> {
         match piece {
-            Piece::Records(records) => self.file.write_all(&records),
+            Piece::Records(records) => self.file.write_all(records),
             Piece::Segment(header) => {
                 if !std::mem::take(&mut self.fresh) {
                     self.name.segment += 1;
                     self.file = create(&self.directory.join(self.name.to_string()))?;
                 }
-                self.file.write_all(&header)?;
+                self.file.write_all(header)?;
                 self.drop_oldest()
             }
         }

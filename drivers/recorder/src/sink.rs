@@ -74,6 +74,9 @@ impl Sink for Memory {
     }
 }
 
+/// Memory that is kept for what is yet to come.
+const SPARE_BYTES_MAX: usize = 2 << 20;
+
 /// What waits to be written: bytes of the segment at hand, and beginnings of new ones.
 #[derive(Debug)]
 pub(crate) enum Piece {
@@ -86,6 +89,8 @@ pub(crate) enum Piece {
 pub(crate) struct Pieces {
     pieces: Vec<Piece>,
     pub(crate) bytes: usize,
+    /// What was written, to be filled again: new memory costs more than what is put into it.
+    spare: Vec<u8>,
 }
 
 impl Pieces {
@@ -98,12 +103,24 @@ impl Pieces {
         self.bytes += record.len();
         match self.pieces.last_mut() {
             Some(Piece::Records(records)) => records.extend_from_slice(record),
-            _ => self.pieces.push(Piece::Records(record.to_vec())),
+            _ => {
+                let mut records = mem::take(&mut self.spare);
+                records.extend_from_slice(record);
+                self.pieces.push(Piece::Records(records));
+            }
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// Takes back what has been written.
+    pub(crate) fn reuse(&mut self, mut records: Vec<u8>) {
+        records.clear();
+        if records.capacity() > self.spare.capacity() && records.capacity() <= SPARE_BYTES_MAX {
+            self.spare = records;
+        }
     }
 
     pub(crate) fn take(&mut self) -> Vec<Piece> {
