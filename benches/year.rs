@@ -3,6 +3,8 @@
 //! `cargo bench --bench year` runs it. Each has a replica that is joined to a server for an hour a day, at a time of its
 //! own, and writes 50 ops a day, whether it is online or not.
 
+#![expect(clippy::disallowed_methods, reason = "it is how long this takes that is told")]
+
 use std::time::{Duration, Instant};
 
 use antiphon::rng::Rng;
