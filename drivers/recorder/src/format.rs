@@ -166,15 +166,8 @@ pub(crate) fn last(out: &mut Vec<u8>, continued: bool) {
     out.push(if continued { CONTINUED } else { FINISHED });
 }
 
-/// Appends a record: its length, its payload, and a checksum over the payload and its place in the recording, so that
-/// none can stand in for another.
-pub(crate) fn frame(out: &mut Vec<u8>, payload: &[u8], number: u64) {
-    put_varint(out, payload.len() as u64);
-    out.extend_from_slice(payload);
-    out.extend_from_slice(&checksum(payload, number).to_le_bytes());
-}
-
-fn checksum(payload: &[u8], number: u64) -> u32 {
+/// What follows the payload of a record: over its place in the recording as well, so that none can stand in for another.
+pub(crate) fn checksum(payload: &[u8], number: u64) -> u32 {
     xxh3_64_with_seed(payload, number) as u32
 }
 

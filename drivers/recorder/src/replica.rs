@@ -1,6 +1,6 @@
 //! How a replica is recorded: what it is made of, which of its inputs have bodies, and where tokens are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -43,12 +43,17 @@ impl std::convert::From<Sent> for Output {
     }
 }
 
+/// Frames that are held, so that they are hashed once, and the shortest for which that is worth it.
+const SENT_MAX: usize = 16;
+const SENT_BYTES_MIN: usize = 512;
+
 /// The links of a replica, and the Hellos on them.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
     links: BTreeMap<LinkId, Link>,
-    /// The frame that was sent last, and its hash: most are sent to many.
-    sent: (Bytes, u64),
+    /// The long frames that were sent last, and their hashes, the newest first: most are sent to many, and each link is
+    /// sent several in a row.
+    sent: VecDeque<(Bytes, u64)>,
     /// The batch that was written last, and its hash: it is told of when it is.
     written: Option<(Arc<Batch>, u64)>,
 }
@@ -79,18 +84,23 @@ impl Tokens {
 
     /// The hash of a frame that is sent, without secrets.
     fn hash_sent(&mut self, link: LinkId, frame: &Bytes) -> u64 {
-        let (last, hash) = &self.sent;
-        if (last.as_ptr(), last.len()) == (frame.as_ptr(), frame.len()) {
-            return *hash; // it is held, so there is no other in its place
-        }
         // Nothing else that we send has a secret in it: Hello and Welcome are the first two kinds.
         if frame.first().is_some_and(|kind| *kind <= 2)
             && let Some(state) = self.links.get_mut(&link)
         {
             return xxh3_64(&state.frame(From::Us, frame, |bare| bare));
         }
-        self.sent = (frame.clone(), xxh3_64(frame));
-        self.sent.1
+        if frame.len() < SENT_BYTES_MIN {
+            return xxh3_64(frame);
+        }
+        let same = |(sent, _): &&(Bytes, u64)| (sent.as_ptr(), sent.len()) == (frame.as_ptr(), frame.len());
+        if let Some((_, hash)) = self.sent.iter().find(same) {
+            return *hash; // it is held, so there is no other in its place
+        }
+        let hash = xxh3_64(frame);
+        self.sent.truncate(SENT_MAX - 1);
+        self.sent.push_front((frame.clone(), hash));
+        hash
     }
 
     fn hash_batch(&mut self, batch: &Arc<Batch>) -> u64 {

@@ -140,7 +140,7 @@ impl Sink for Files {
         self.shared.push(|pieces| pieces.segment(header));
     }
 
-    fn append(&mut self, record: &[u8]) {
+    fn append(&mut self, record: [&[u8]; 3]) {
         self.shared.push(|pieces| pieces.record(record));
     }
 

@@ -17,8 +17,8 @@ pub trait Sink: fmt::Debug + Send {
     /// Begins a segment with its header.
     fn begin(&mut self, header: Vec<u8>);
 
-    /// Adds a record to the segment.
-    fn append(&mut self, record: &[u8]);
+    /// Adds a record to the segment: its parts, one after the other.
+    fn append(&mut self, record: [&[u8]; 3]);
 
     /// Waits until everything so far is where it belongs, as far as it can be.
     fn flush(&mut self);
@@ -63,8 +63,8 @@ impl Sink for Memory {
         self.lock(|segments| segments.push(header));
     }
 
-    fn append(&mut self, record: &[u8]) {
-        self.lock(|segments| segments.last_mut().into_iter().for_each(|segment| segment.extend_from_slice(record)));
+    fn append(&mut self, record: [&[u8]; 3]) {
+        self.lock(|segments| segments.last_mut().into_iter().for_each(|segment| extend(segment, record)));
     }
 
     fn flush(&mut self) {}
@@ -72,6 +72,10 @@ impl Sink for Memory {
     fn failure(&self) -> Option<String> {
         None
     }
+}
+
+fn extend(records: &mut Vec<u8>, record: [&[u8]; 3]) {
+    record.into_iter().for_each(|part| records.extend_from_slice(part));
 }
 
 /// Memory that is kept for what is yet to come.
@@ -99,13 +103,13 @@ impl Pieces {
         self.pieces.push(Piece::Segment(header));
     }
 
-    pub(crate) fn record(&mut self, record: &[u8]) {
-        self.bytes += record.len();
+    pub(crate) fn record(&mut self, record: [&[u8]; 3]) {
+        self.bytes += record.iter().map(|part| part.len()).sum::<usize>();
         match self.pieces.last_mut() {
-            Some(Piece::Records(records)) => records.extend_from_slice(record),
+            Some(Piece::Records(records)) => extend(records, record),
             _ => {
                 let mut records = mem::take(&mut self.spare);
-                records.extend_from_slice(record);
+                extend(&mut records, record);
                 self.pieces.push(Piece::Records(records));
             }
         }

@@ -1,9 +1,10 @@
 //! Segments as they are written: events to records, and a new segment when one is full.
 
 use antiphon::Instant;
+use antiphon::wire::varint::put_varint;
 use serde::Serialize;
 
-use crate::format::{Encoder, Header, Outcome, Payload, frame, last, put, settle};
+use crate::format::{Encoder, Header, Outcome, Payload, checksum, last, put, settle};
 use crate::recorder::Options;
 use crate::sink::Sink;
 
@@ -14,7 +15,7 @@ pub(crate) struct Writer {
     encoder: Encoder,
     /// Of the event that is being written.
     payload: Vec<u8>,
-    record: Vec<u8>,
+    length: Vec<u8>,
     /// Bytes of the segment so far.
     written: u64,
     /// The last record is written.
@@ -36,8 +37,8 @@ impl Writer {
             redacted: options.redacted,
             setup: content.into(),
         };
-        let (encoder, payload, record) = Default::default();
-        let mut writer = Self { sink, header, encoder, payload, record, written: 0, over: false };
+        let (encoder, payload, length) = Default::default();
+        let mut writer = Self { sink, header, encoder, payload, length, written: 0, over: false };
         writer.begin_segment();
         writer
     }
@@ -83,10 +84,11 @@ impl Writer {
     }
 
     fn append(&mut self) {
-        self.record.clear();
-        frame(&mut self.record, &self.payload, self.header.first);
-        self.written += self.record.len() as u64;
-        self.sink.append(&self.record);
+        self.length.clear();
+        put_varint(&mut self.length, self.payload.len() as u64);
+        let checksum = checksum(&self.payload, self.header.first).to_le_bytes();
+        self.written += (self.length.len() + self.payload.len() + checksum.len()) as u64;
+        self.sink.append([&self.length, &self.payload, &checksum]);
     }
 
     /// Ends the recording in order, and says what went wrong with it, if something did.
