@@ -77,6 +77,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Command> {
                 let directory = arguments.next()?.into();
                 return Some(Command::Serve { directory, port: arguments.next()?.to_str()?.parse().ok()? });
             }
+            Some("--") => {} // cargo's, where it was given twice
             Some(flag) if flag.starts_with('-') => return None,
             _ if trace.is_none() => trace = Some(PathBuf::from(argument)),
             _ => return None,
@@ -87,7 +88,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Command> {
 
 fn replay(path: Option<PathBuf>, seed: u64) -> Result<(), Failure> {
     let (name, recording) = match path {
-        Some(path) => (path.display().to_string(), Recording::read(&path)?),
+        Some(path) => (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), Recording::read(&path)?),
         None => (String::from("synthetic"), synthetic::recording(seed)?),
     };
     let trace = Trace::try_from(recording).map_err(|error| format!("{name} can't be replayed: {error}"))?;

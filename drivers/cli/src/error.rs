@@ -187,7 +187,7 @@ fn one_line(text: &str) -> String {
 
 /// What clap found wrong with the command line, or the help that was asked for.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let json = std::env::args().take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    let json = std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json");
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // If nobody reads it, they have read enough.
@@ -215,7 +215,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 fn asked_command() -> String {
     let known = <crate::Arguments as clap::CommandFactory>::command();
     let names: Vec<_> = known.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let asked = std::env::args().skip(1).find(|argument| names.contains(argument));
+    let mut arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+    let asked = arguments.find(|argument| names.contains(argument));
     asked.map_or_else(|| String::from("antiphon"), |name| format!("antiphon {name}"))
 }
 

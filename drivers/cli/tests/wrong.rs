@@ -84,6 +84,17 @@ fn command_lines_that_cant_be_meant() {
     assert!(!secret.stderr.contains("secret"), "{}", secret.stderr);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_argument_that_is_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_antiphon"));
+    command.args(["append", "--json", "--data", "nowhere"]).arg(std::ffi::OsStr::from_bytes(b"a\xff"));
+    let output = command.stdin(std::process::Stdio::null()).output().expect("the command is there");
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one object");
+    assert_eq!((output.status.code(), error["code"].as_str()), (Some(2), Some("usage")), "{error}");
+}
+
 #[test]
 fn a_port_in_use_or_not_to_be_had() {
     let (scratch, server) = (Scratch::new(), Server::memory());

@@ -75,8 +75,13 @@ impl Address {
         if !without_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(bad("has no port that one can connect to"));
         }
+        let target = uri.path_and_query().map_or("", |target| target.as_str());
+        // Without a path, the query alone would be asked for.
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let uri = Uri::builder().scheme(if secure { "wss" } else { "ws" }).authority(authority.as_str());
+        let uri = uri.path_and_query(target).build().map_err(|_| bad("is not a URL"))?;
         Ok(Self { host, port, secure, uri })
     }
 }

@@ -24,6 +24,19 @@ fn client(address: std::net::SocketAddr, path: &str) -> Client {
     Client::new(&format!("ws://{address}{path}")).expect("a good address")
 }
 
+#[test]
+fn a_query_without_a_path_is_asked_for_at_the_root() {
+    let server = serve(&Server::new(ServerConfig::default()).authenticate(|request| async move {
+        let seen = (request.path().to_owned(), request.query().map(str::to_owned));
+        let asked = ("/".to_owned(), Some("room=blue".to_owned()));
+        if seen == asked { Ok(LinkOptions::default()) } else { Err(Refusal::forbidden(format!("{seen:?}"))) }
+    }));
+    let node = memory();
+    wait(connect_with(&node.node, client(server.address, "?room=blue")).live()).expect("it is let in");
+    node.stop(None);
+    server.stop(None);
+}
+
 /// Lets in who has the right token, of the room that it is for.
 fn guarded() -> Serving {
     let server = Server::new(ServerConfig::default()).path("/rooms/{room}".parse().expect("a good pattern"));
