@@ -168,7 +168,7 @@ fn main() -> ExitCode {
     quiet_panics(); // a panic in a run is a law that it breaks
     let jobs = available_parallelism().map_or(1, usize::from);
 
-    let found = campaign::<Wrong>(&PROFILE(), 0..200, jobs, |_| ());
+    let found = campaign::<Wrong>(|_| PROFILE(), 0..200, jobs, |_| ());
     let Some((seed, violation)) = found.failed.first() else {
         println!("200 seeds did not find the bug");
         return ExitCode::FAILURE;
@@ -177,7 +177,7 @@ fn main() -> ExitCode {
     let shrunk = shrink::<Wrong>(&PROFILE().plan::<Wrong>(*seed), 2_000).expect("it breaks a law");
     println!("after {} runs this is left of its plan, and breaks it too:\n\n{}", shrunk.runs, shrunk.plan);
 
-    let mended = campaign::<Mended>(&PROFILE(), 0..5_000, jobs, |_| ());
+    let mended = campaign::<Mended>(|_| PROFILE(), 0..5_000, jobs, |_| ());
     let broken = mended.failed.len();
     println!(
         "mended, the app survives {} of {} seeds, with {} crashes",

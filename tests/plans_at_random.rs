@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use antiphon_sim::laws::{Law, Laws, Scene};
-use antiphon_sim::plan::{PlanOf, Profile, Topology, smaller};
+use antiphon_sim::plan::{PlanOf, Profile, smaller};
 use antiphon_sim::replica::WriterNode;
 use antiphon_sim::run::{run, run_with};
 use antiphon_sim::world::{Down, Happening};
@@ -14,18 +14,8 @@ struct Planned(PlanOf<WriterNode>);
 
 impl Arbitrary for Planned {
     fn arbitrary(g: &mut Gen) -> Self {
-        let up_to = |g: &mut Gen, most: u32| u32::arbitrary(g) % (most + 1);
-        let (_, topology) = *g.choose(&Topology::ALL).expect("there are some");
-        let profile = Profile {
-            replicas: 2 + up_to(g, 3),
-            documents: 1 + up_to(g, 2),
-            ops: up_to(g, 30),
-            topology,
-            partitions: up_to(g, 2),
-            crashes: up_to(g, 3),
-            ..Profile::default()
-        };
-        Self(profile.plan::<WriterNode>(u64::arbitrary(g)))
+        let seed = u64::arbitrary(g);
+        Self(Profile::varied(seed).plan::<WriterNode>(seed))
     }
 
     fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {

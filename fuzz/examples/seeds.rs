@@ -1,7 +1,8 @@
-//! Writes the seeds of `corpus/session` and `corpus/replay` anew.
+//! Writes the seeds of all corpora anew but those of `corpus/wire`.
 //!
 //! Those of sessions are each golden transcript, once with the frames of either end as those of the peer; the subject
-//! appends where the other end of the transcript did. Those of traces are what two replicas did that met.
+//! appends where the other end of the transcript did. Those of traces are what two replicas did that met. Those of replicas
+//! and plans are drawn; those of databases are how each kind of such an input begins.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use antiphon::session::Transport;
 use antiphon::storage::{Continuity, Storage};
 use antiphon::wire::{Message, TRAILER_BYTES};
 use antiphon::{Instant, Machine, Replica};
-use antiphon_fuzz::{Run, framed, setup, unframed};
+use antiphon_fuzz::{Play, Run, drawn, framed, setup, unframed};
 use antiphon_memory::MemoryStorage;
 use antiphon_recorder::{Memory, Options as Recording, Recorder, Trace};
 use bytes::Bytes;
@@ -30,6 +31,46 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     sessions(root);
     traces(root);
+    replicas(root);
+    plans(root);
+    databases(root);
+}
+
+fn write(root: &Path, target: &str, name: &str, seed: &[u8]) {
+    let corpus = root.join("corpus").join(target);
+    std::fs::create_dir_all(&corpus).expect("the checkout can be written to");
+    std::fs::write(corpus.join(name), seed).expect("the checkout can be written to");
+}
+
+fn dice(seed: u64, len: usize) -> Vec<u8> {
+    let mut dice = Rng::new(seed);
+    (0..len).map(|_| dice.next_u64() as u8).collect()
+}
+
+fn replicas(root: &Path) {
+    for number in 0..8 {
+        let seed = [vec![number % 2, number % 4, number % 3], dice(number.into(), 400)].concat();
+        let mut play = Play::new(&seed);
+        play.steps();
+        assert!(play.was_live, "replica {number} is of no use");
+        write(root, "replica", &number.to_string(), &seed);
+    }
+}
+
+fn plans(root: &Path) {
+    for number in 0..8 {
+        let seed = dice(100 + number, 300);
+        assert!(!drawn(&seed).nodes.is_empty());
+        write(root, "converge", &number.to_string(), &seed);
+    }
+}
+
+fn databases(root: &Path) {
+    let head = b"SQLite format 3\0\x10\0\x02\x02\0\x40\x20\x20";
+    write(root, "sqlite", "database", &[&[0][..], head, &[0; 480]].concat());
+    write(root, "sqlite", "changes", &[1, 1, 60, 0, 0, 0, 255, 0, 16, 0, 0, 1]);
+    write(root, "sqlite", "lock", b"\x02antiphon\n1\nend\n");
+    write(root, "sqlite", "log", &[&[3][..], b"\x37\x7f\x06\x82\0\x2d\xe2\x18\0\0\x10\0", &[0; 60]].concat());
 }
 
 fn sessions(root: &Path) {

@@ -3,33 +3,39 @@
 use bytes::Bytes;
 
 /// What is left of an input.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+#[derive(Debug)]
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn byte(&mut self) -> u8 {
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
         let (byte, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;
         *byte
     }
 
-    pub(crate) fn below(&mut self, bound: u8) -> u8 {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u8) -> u8 {
         self.byte() % bound
     }
 
-    pub(crate) fn flag(&mut self) -> bool {
+    /// Yes or no.
+    pub fn flag(&mut self) -> bool {
         self.byte() & 1 == 1
     }
 
-    pub(crate) fn u64(&mut self) -> u64 {
+    /// Eight bytes.
+    pub fn u64(&mut self) -> u64 {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
     /// Mostly small, so that it means something; sometimes at an edge.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..=0xdf => u64::from(small % 32),
             0xe0..=0xe7 => u64::from(u32::MAX),
@@ -39,7 +45,8 @@ impl Reader<'_> {
         }
     }
 
-    pub(crate) fn bytes(&mut self) -> Bytes {
+    /// Up to 255 bytes.
+    pub fn bytes(&mut self) -> Bytes {
         let len = usize::from(self.byte()).min(self.0.len());
         let (bytes, rest) = self.0.split_at(len);
         self.0 = rest;

@@ -1,15 +1,20 @@
-//! What the fuzz targets are made of. Of sessions: two sessions with hosts, the steps that an input stands for, and the
-//! laws that hold after each of them. Of traces: segments around an input's records.
+//! What the fuzz targets are made of: two sessions with hosts, a replica between two others, plans for the simulator,
+//! segments around the records of a trace; the steps that an input stands for, and what must hold after each of them.
 
 #![forbid(unsafe_code)]
 
+mod draw;
 mod host;
 mod input;
 mod invention;
 mod laws;
+mod play;
 mod run;
 mod steps;
 mod trace;
 
+pub use draw::drawn;
+pub use input::Reader;
+pub use play::Play;
 pub use run::Run;
 pub use trace::{framed, setup, unframed};

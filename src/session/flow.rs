@@ -11,6 +11,7 @@ use crate::codes::Code;
 use crate::log::Chunk;
 use crate::op::Timeline;
 use crate::time::Instant;
+use crate::wire::changes::PACK_SLACK;
 use crate::wire::{Access, Ack, Announce, Credit, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
 
 impl Session {
@@ -97,7 +98,10 @@ impl Session {
         }
         let Some(bytes) = self.frame_bytes().filter(|_| self.may_send(number)) else { return false };
         let op_max = self.peer.as_ref().map_or(0, |peer| u64::from(peer.limits.op));
-        let fits = packed.cost <= op_max && packed.frame.len() <= bytes && self.link.room >= packed.frame.len() as u64;
+        // What would not be packed so again goes in parts from the first time on: repeated in parts, it might have to wait
+        // for another op that is under way so, and that for it.
+        let fits_again = packed.frame.len() + PACK_SLACK <= bytes;
+        let fits = packed.cost <= op_max && fits_again && self.link.room >= packed.frame.len() as u64;
         if !fits || self.allowance(number, bytes).is_none_or(|allowance| packed.cost > allowance.cost) {
             return false;
         }

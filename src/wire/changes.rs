@@ -276,6 +276,9 @@ pub fn pack<'a>(
     Some((Packed { frame: out.into(), from, to, cost, authors, origin: None }, count))
 }
 
+/// [`pack`] reckons with at most so many bytes more than it needs.
+pub const PACK_SLACK: usize = 48;
+
 /// What goes into a frame: ops, in runs of one author. Most frames have one run.
 struct Draft {
     first: (Run, Author),

@@ -65,10 +65,10 @@ impl Summary {
     }
 }
 
-/// Runs the plans of these seeds on so many threads, and tells `progress`, from whichever thread, of so many more that
-/// were run.
+/// Runs the plans of these seeds, each of its `profile`, on so many threads, and tells `progress`, from whichever thread,
+/// of so many more that were run.
 pub fn campaign<N: Workload>(
-    profile: &Profile,
+    profile: impl Fn(u64) -> Profile + Sync,
     seeds: Range<u64>,
     jobs: usize,
     progress: impl Fn(u64) + Sync,
@@ -87,7 +87,7 @@ pub fn campaign<N: Workload>(
                         break;
                     }
                     let to = from.saturating_add(SEEDS_AT_ONCE).min(seeds.end);
-                    (from..to).for_each(|seed| summary.add(seed, run::<N>(&profile.plan::<N>(seed))));
+                    (from..to).for_each(|seed| summary.add(seed, run::<N>(&profile(seed).plan::<N>(seed))));
                     progress(to - from);
                 }
                 total.lock().unwrap_or_else(PoisonError::into_inner).merge(summary);

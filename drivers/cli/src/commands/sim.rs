@@ -64,12 +64,17 @@ pub(crate) struct Arguments {
     /// How often replicas go down in each plan
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().crashes)]
     crashes: u32,
+    /// Draws for each seed how many replicas, documents, ops, partitions and crashes there are, who is joined with whom, and
+    /// how many frames are lost, duplicated, reordered and corrupted
+    #[arg(long, conflicts_with_all = ["replicas", "documents", "ops", "topology", "loss", "duplicate", "reorder", "corrupt",
+        "partitions", "crashes"])]
+    varied: bool,
     /// Threads; they change nothing but the time [default: as many as there are processors]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Runs the plan in this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "replicas", "documents", "ops", "topology",
-        "loss", "duplicate", "reorder", "corrupt", "partitions", "crashes"])]
+        "loss", "duplicate", "reorder", "corrupt", "partitions", "crashes", "varied"])]
     plan: Option<PathBuf>,
     /// Makes plans that break a law as small as it can
     #[arg(long)]
@@ -230,7 +235,8 @@ fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result
             (read_plan(plan)?, format!("the plan {shown}"), format!("antiphon sim --plan {shown}"))
         }
         (None, seed) => {
-            let (profile, seed) = (profile(arguments), seed.unwrap_or_default());
+            let seed = seed.unwrap_or_default();
+            let profile = profile(arguments, seed);
             let command = format!("antiphon sim --seed {seed}{}", flags(&profile));
             (profile.plan::<WriterNode>(seed), format!("seed {seed}"), command)
         }
@@ -249,7 +255,6 @@ fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result
 // -------------------------------------------------------------------------------------------- seeds
 
 fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
-    let profile = profile(arguments);
     let seeds = match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => seed..seed.saturating_add(1),
         (None, Some(Seeds(seeds))) => seeds.clone(),
@@ -258,11 +263,11 @@ fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
     let jobs = arguments.jobs.map(usize::from);
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress(seeds.end - seeds.start, is_json);
-    let summary = campaign::<WriterNode>(&profile, seeds, jobs, |seeds| bar.inc(seeds));
+    let summary = campaign::<WriterNode>(|seed| profile(arguments, seed), seeds, jobs, |seeds| bar.inc(seeds));
     bar.finish_and_clear();
-    let flags = flags(&profile);
     let failed = summary.failed.iter().enumerate().map(|(index, (seed, violation))| {
-        let command = format!("antiphon sim --seed {seed}{flags}");
+        let profile = profile(arguments, *seed);
+        let command = format!("antiphon sim --seed {seed}{}", flags(&profile));
         match index < PLANS_MAX {
             true => failure(Some(*seed), violation, &profile.plan::<WriterNode>(*seed), arguments.shrink, command),
             false => {
@@ -274,7 +279,10 @@ fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
     (summary, failed)
 }
 
-fn profile(arguments: &Arguments) -> Profile {
+fn profile(arguments: &Arguments, seed: u64) -> Profile {
+    if arguments.varied {
+        return Profile::varied(seed);
+    }
     Profile {
         replicas: arguments.replicas,
         documents: arguments.documents,

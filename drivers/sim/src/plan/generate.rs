@@ -6,7 +6,7 @@ use antiphon::rng::{Ratio, Rng};
 use antiphon::session::Transport;
 use antiphon::storage::Continuity;
 
-use super::{Budget, Deed, Fall, NodeName, PathName, Plan, PlanOf, PlannedNode, PlannedPath, Profile, Step};
+use super::{Budget, Deed, Fall, NodeName, PathName, Plan, PlanOf, PlannedNode, PlannedPath, Profile, Step, Topology};
 use crate::clock::Clock;
 use crate::link::{Burst, Faults};
 use crate::node::Node;
@@ -73,6 +73,29 @@ pub struct Place {
 }
 
 impl Profile {
+    /// Another profile for each seed, so that many of them together reach everything: any topology, a few replicas and
+    /// documents, mild faults and heavy ones.
+    pub fn varied(seed: u64) -> Self {
+        // The dice of the plan are others.
+        Self::draw_any(&mut Rng::new(seed.rotate_left(32)))
+    }
+
+    /// The same, as this source decides.
+    pub fn draw_any(source: &mut dyn Source) -> Self {
+        let (_, topology) = Topology::ALL[source.below(Topology::ALL.len() as u64) as usize];
+        let mut below = |bound: u32| source.below(bound.into()) as u32;
+        let replicas = 2 + below(if topology == Topology::Mesh { 3 } else { 5 });
+        let (documents, ops) = (1 + below(3), below(31));
+        let mut up_to = |most: u32, of: u32| match below(most + 1) {
+            0 => Ratio::NEVER,
+            few => Ratio::new(few, of).unwrap_or(Ratio::ALWAYS),
+        };
+        let (loss, duplicate) = (up_to(4, 20), up_to(5, 50));
+        let (reorder, corrupt) = (up_to(5, 20), up_to(5, 100));
+        let (partitions, crashes) = (below(4), below(5));
+        Self { replicas, documents, ops, topology, loss, duplicate, reorder, corrupt, partitions, crashes }
+    }
+
     /// The plan of a seed.
     pub fn plan<N: Workload>(&self, seed: u64) -> PlanOf<N> {
         let mut source = Rng::new(seed);
@@ -84,7 +107,7 @@ impl Profile {
     pub fn draw<N: Workload>(&self, seed: u64, source: &mut dyn Source) -> PlanOf<N> {
         let names = self.topology.paths(self.replicas);
         let heal = source.millis(800, 5_000);
-        let (authority, readers) = (self.topology.is_tree() && source.one_in(2), source.one_in(4));
+        let (authority, readers) = (self.topology.is_tree(self.replicas) && source.one_in(2), source.one_in(4));
         let mut places = Vec::new();
         let mut plan =
             Plan { seed, nodes: vec![], paths: vec![], steps: vec![], frames: vec![], heal, budget: Budget::default() };

@@ -91,10 +91,10 @@ impl Topology {
         }
     }
 
-    /// Whether there is one way only between any two nodes, so that the first of them can be everyone's authority, at one
-    /// or more removes.
-    pub fn is_tree(self) -> bool {
-        matches!(self, Self::Star | Self::Chain | Self::Tree | Self::Pair)
+    /// Whether there is one way, and one only, between any two of so many nodes, so that the first of them can be everyone's
+    /// authority, at one or more removes.
+    pub fn is_tree(self, nodes: u32) -> bool {
+        matches!(self, Self::Star | Self::Chain | Self::Tree) || nodes <= 2
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Logs {
     standing: Standing,
     reached: Reached,
     set_back: bool,
+    was_deceived: bool,
     /// Whose disks have lost writes behind their backs, and of which documents they don't know it yet.
     deceived: BTreeMap<(NodeId, DocumentNumber), Deception>,
 }
@@ -225,6 +226,11 @@ impl Logs {
         self.set_back
     }
 
+    /// Whether some disk ever lost writes under a process.
+    pub fn was_deceived(&self) -> bool {
+        self.was_deceived
+    }
+
     /// Whether two copies hold the same of all authors who have one history.
     fn agree_but_for_forks(&self, document: DocumentNumber, copies: [Option<&Copy>; 2]) -> bool {
         let History { chains, forked, .. } = &self.histories[document];
@@ -382,7 +388,7 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
                 }
             }
             Happening::TailLost { node, lost: 1.. } if world.is_up(*node) => {
-                self.set_back = true;
+                (self.set_back, self.was_deceived) = (true, true);
                 self.read_anew(world, *node);
                 let replica = world.process(*node).map(ReplicaNode::replica);
                 for (id, document) in &self.documents {

@@ -63,7 +63,9 @@ pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
     let reads = place.leaf && place.readers && authority != Authority::Us;
     let access = if reads && source.one_in(4) { Access::Read } else { Access::Write };
     let salvage = if source.one_in(6) { Salvage::HandOver } else { Salvage::Append };
-    for document in 0..place.documents {
+    // Whoever joins others may have no app: it passes on what they open with it.
+    let relays = !place.leaf && authority != Authority::Us && source.one_in(8);
+    for document in (0..place.documents).filter(|_| !relays) {
         let document = format!("doc{document}").parse().expect("the name is valid");
         setup.documents.insert(document, Options { authority, access, salvage, ..Options::default() });
     }
@@ -100,7 +102,7 @@ pub fn draw_setup(source: &mut dyn Source, place: &Place) -> Setup {
         config.peers = Admission::Ask;
         config.documents = Admission::Ask;
         setup.answer_after = source.millis(0, 200);
-    } else if source.one_in(8) {
+    } else if !relays && source.one_in(8) {
         config.documents = Admission::Closed;
     }
     setup

@@ -87,14 +87,16 @@ impl<A: App> Law<ReplicaNode<A>> for Honest {
         "honest"
     }
 
-    fn check(&mut self, _: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         let Happening::Told { node, event: Told::Event(event) } = happening else { return Ok(()) };
         let (code, reason, by) = match event {
             Event::Disconnected { ending: Some(ending), .. } => (ending.code, &ending.reason, ending.by),
             Event::Closed { code, reason, by, .. } => (*code, reason, *by),
             _ => return Ok(()),
         };
-        let fault = code.fault() == Fault::Peer || code == Code::DAMAGED;
+        // A disk that has lost something under a process makes its log differ from what that says of it.
+        let damaged = code == Code::DAMAGED && !scene.ledger.was_deceived();
+        let fault = code.fault() == Fault::Peer || damaged;
         if !fault || EXCUSED.contains(&code) {
             return Ok(());
         }
