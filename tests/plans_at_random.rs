@@ -78,8 +78,9 @@ fn a_plan_that_breaks_one_shrinks_to_what_matters_and_keeps_its_seed() {
     let plans = BROKE_IT.take();
     let (first, last) = (plans.first().expect("one broke it"), plans.last().expect("one broke it"));
     assert!(first.nodes.len() > 1 && first.steps.len() > 2, "quickcheck began with\n\n{first}");
-    assert_eq!(last.nodes.len(), 1, "what is left is\n\n{last}");
+    // One that appends and is killed, or one to which another has sent what it appended.
+    assert!(last.nodes.len() <= 2 && last.paths.len() < last.nodes.len(), "what is left is\n\n{last}");
     assert_eq!(last.steps.len(), 2, "an append and a kill; what is left is\n\n{last}");
-    assert!(last.paths.is_empty() && last.frames.is_empty(), "what is left is\n\n{last}");
+    assert!(last.frames.is_empty(), "what is left is\n\n{last}");
     assert_eq!(last.seed, first.seed);
 }
