@@ -51,6 +51,8 @@ impl Settles for LowerId {
 
 /// The app on one replica: who has which seat, as far as its log knows.
 struct Seats<S> {
+    /// Where the hall is not open, its bookings are passed on, and the app is told of none.
+    is_open: bool,
     holders: BTreeMap<u8, ReplicaId>,
     settles: PhantomData<S>,
 }
@@ -61,8 +63,9 @@ impl<S: Settles> App for Seats<S> {
     // Its state is made of the log: after a restart, all entries come again.
     const READS_THE_LOG: bool = true;
 
-    fn start(_: &Setup) -> Self {
-        Self { holders: BTreeMap::new(), settles: PhantomData }
+    fn start(setup: &Setup) -> Self {
+        let is_open = setup.documents.contains_key(&hall());
+        Self { is_open, holders: BTreeMap::new(), settles: PhantomData }
     }
 
     fn act(&mut self, Book { seat }: Book, at: When) -> Vec<Input> {
@@ -146,7 +149,8 @@ impl<S: Settles> Law<ReplicaNode<Seats<S>>> for OneHolder {
         let mut agreed = BTreeMap::new();
         let copies = scene.ledger.document(&hall()).into_iter().flat_map(|hall| scene.ledger.copies(hall));
         for (node, copy) in copies {
-            let Some(app) = scene.world.process(node).map(ReplicaNode::app) else { continue };
+            let app = scene.world.process(node).map(ReplicaNode::app).filter(|app| app.is_open);
+            let Some(app) = app else { continue };
             let (first, holders) = agreed.entry(copy.digest).or_insert((node, &app.holders));
             if **holders != app.holders {
                 return Err(format!("{first} and {node} hold the same bookings: {holders:?} and {:?}", app.holders));
