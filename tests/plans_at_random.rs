@@ -23,7 +23,7 @@ impl Arbitrary for Planned {
     }
 }
 
-/// The same plans each time: those of fresh seeds are run by `.ci/run`.
+/// The same plans each time.
 fn plans() -> Gen {
     Gen::from_size_and_seed(100, 4)
 }
