@@ -337,3 +337,16 @@ impl StoredDocument {
         Self { timelines: [timeline].into(), forgotten: timeline.open, aside, ..Self::default() }
     }
 }
+
+/// What [`Storage::read`] answers where entries are a list: those from `from` on that cost at most `max_cost` together, and at
+/// least one.
+pub fn from_on(entries: &[Entry], from: u64, max_cost: u64) -> Vec<Entry> {
+    let from = usize::try_from(from).map_or(entries.len(), |from| from.min(entries.len()));
+    let mut cost: u64 = 0;
+    let fitting = entries[from..].iter().take_while(|entry| {
+        let first = cost == 0;
+        cost = cost.saturating_add(entry.op.cost());
+        first || cost <= max_cost
+    });
+    fitting.cloned().collect()
+}

@@ -18,6 +18,21 @@ fn close(rig: &mut Rig, end: usize, document: &DocumentId) {
     rig.input(end, Input::Close { document: document.clone() });
 }
 
+/// Two replicas that are live and have two documents open, in which so little may be under way.
+fn tight(seed: u64, op: u32) -> (Rig, usize) {
+    let limits = Limits { op, window: 1 << 13, credit: 1 << 14, ..Limits::default() };
+    let config = Config { session: session::Config { limits, ..session::Config::default() }, ..Config::default() };
+    let mut rig = Rig::new(seed);
+    for end in 0..2 {
+        rig.add(config.clone());
+        rig.open(end, &doc());
+        rig.open(end, &other());
+    }
+    let wire = rig.join(0, 1, Transport::Reliable);
+    rig.run_for(SECOND);
+    (rig, wire)
+}
+
 /// Two replicas, of which the second reads one thing at a time: ops of the other document, for ever.
 fn reading() -> Rig {
     let mut rig = Rig::new(5);
@@ -63,17 +78,8 @@ fn what_was_read_or_compared_for_an_opening_is_not_for_the_next() {
 #[test]
 fn a_document_that_is_closed_gives_back_the_credit_that_it_had() {
     // One op takes all there is, and the disk that is to write it never does.
-    let limits = Limits { op: 1 << 16, window: 1 << 13, credit: 1 << 14, ..Limits::default() };
-    let config = Config { session: session::Config { limits, ..session::Config::default() }, ..Config::default() };
     for closes in [0, 1] {
-        let mut rig = Rig::new(8);
-        for end in 0..2 {
-            rig.add(config.clone());
-            rig.open(end, &doc());
-            rig.open(end, &other());
-        }
-        let wire = rig.join(0, 1, Transport::Reliable);
-        rig.run_for(SECOND);
+        let (mut rig, wire) = tight(8, 1 << 16);
         rig.ends[1].stalled.insert(doc());
         rig.append(0, &doc(), numbered(0..1, 1 << 15));
         rig.run_for(SECOND);
@@ -89,16 +95,7 @@ fn a_document_that_is_closed_gives_back_the_credit_that_it_had() {
 
 #[test]
 fn what_was_under_way_of_a_closed_document_holds_up_no_others() {
-    let limits = Limits { window: 1 << 13, credit: 1 << 14, ..Limits::default() };
-    let config = Config { session: session::Config { limits, ..session::Config::default() }, ..Config::default() };
-    let mut rig = Rig::new(9);
-    for end in 0..2 {
-        rig.add(config.clone());
-        rig.open(end, &doc());
-        rig.open(end, &other());
-    }
-    let wire = rig.join(0, 1, Transport::Reliable);
-    rig.run_for(SECOND);
+    let (mut rig, wire) = tight(9, Limits::default().op);
     rig.wires[wire].paused = [true; 2]; // nothing is heard from now on
     rig.append(0, &doc(), numbered(0..100, 1 << 10));
     rig.append(0, &other(), numbered(100..200, 1 << 10));

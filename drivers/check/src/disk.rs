@@ -6,7 +6,7 @@ use std::fmt;
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Heads, Judgement};
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
-use antiphon::storage::{Batch, Identity, Storage, StoredDocument, Transaction};
+use antiphon::storage::{Batch, Identity, Storage, StoredDocument, Transaction, from_on};
 
 /// A storage that is a value. What is written survives the process; a loss of power only what is synced.
 #[derive(Clone, Debug, Default, Hash)]
@@ -184,11 +184,11 @@ impl Storage for Disk {
     }
 
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Refused> {
-        Ok(self.look(document).map(|document| read(&document.entries, from, max_cost)).unwrap_or_default())
+        Ok(self.look(document).map(|document| from_on(&document.entries, from, max_cost)).unwrap_or_default())
     }
 
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Refused> {
-        Ok(self.look(document).map(|document| read(&document.aside, from, max_cost)).unwrap_or_default())
+        Ok(self.look(document).map(|document| from_on(&document.aside, from, max_cost)).unwrap_or_default())
     }
 
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, Refused> {
@@ -209,16 +209,4 @@ impl Storage for Disk {
         }
         Ok(())
     }
-}
-
-/// The entries from `from` on that cost at most `max_cost` together, and at least one.
-fn read(entries: &[Entry], from: u64, max_cost: u64) -> Vec<Entry> {
-    let from = usize::try_from(from).map_or(entries.len(), |from| from.min(entries.len()));
-    let mut cost: u64 = 0;
-    let fitting = entries[from..].iter().take_while(|entry| {
-        let first = cost == 0;
-        cost = cost.saturating_add(entry.op.cost());
-        first || cost <= max_cost
-    });
-    fitting.cloned().collect()
 }

@@ -222,15 +222,3 @@ impl Document {
         Comparison { from, forks }
     }
 }
-
-/// The entries from `from` on that cost at most `max_cost` together, and at least one.
-pub(crate) fn read(entries: &[Entry], from: u64, max_cost: u64) -> Vec<Entry> {
-    let from = usize::try_from(from).map_or(entries.len(), |from| from.min(entries.len()));
-    let mut cost: u64 = 0;
-    let fitting = entries[from..].iter().take_while(|entry| {
-        let first = cost == 0;
-        cost = cost.saturating_add(entry.op.cost());
-        first || cost <= max_cost
-    });
-    fitting.cloned().collect()
-}

@@ -13,10 +13,10 @@ use antiphon::digest::Chain;
 use antiphon::heads::Heads;
 use antiphon::log::Comparison;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
-use antiphon::storage::{Identity, Storage, StoredDocument, Transaction};
+use antiphon::storage::{Identity, Storage, StoredDocument, Transaction, from_on};
 use antiphon::wire::Durability;
 
-use crate::document::{Contents, Document, Undo, read};
+use crate::document::{Contents, Document, Undo};
 
 /// The medium of a [`MemoryStorage`]. Clones are the same disk; [`backup`](Self::backup) makes another one.
 ///
@@ -327,11 +327,11 @@ impl Storage for MemoryStorage {
     }
 
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, StorageError> {
-        Ok(self.look(document, |document| read(&document.entries, from, max_cost))?.unwrap_or_default())
+        Ok(self.look(document, |document| from_on(&document.entries, from, max_cost))?.unwrap_or_default())
     }
 
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, StorageError> {
-        Ok(self.look(document, |document| read(&document.aside, from, max_cost))?.unwrap_or_default())
+        Ok(self.look(document, |document| from_on(&document.aside, from, max_cost))?.unwrap_or_default())
     }
 
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, StorageError> {

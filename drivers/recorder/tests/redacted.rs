@@ -10,13 +10,18 @@ use antiphon::session::Transport;
 use antiphon_recorder::{Memory, NotReplayable, Outcome, Trace, Transcript};
 use common::*;
 
+/// What two replicas wrote down of the usual script, and the first with a token.
+fn recorded(transport: Transport, redacted: bool, token: Option<&str>) -> [Memory; 2] {
+    let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
+    let ends = [1, 2].map(|number| End::new(number, memories[number as usize - 1].clone(), redacted));
+    script(&mut Two::new(ends, transport), [token, None]);
+    memories
+}
+
 #[test]
 fn no_body_is_in_it() {
     for transport in [Transport::Reliable, DATAGRAM] {
-        let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
-        let ends = [End::new(1, memories[0].clone(), true), End::new(2, memories[1].clone(), true)];
-        let mut two = Two::new(ends, transport);
-        script(&mut two, [Some("a secret"), None]);
+        let memories = recorded(transport, true, Some("a secret"));
         for memory in memories {
             let bytes = memory.segments().concat();
             let absent = |part: &[u8]| assert!(!bytes.windows(part.len()).any(|window| window == part), "{part:?}");
@@ -39,10 +44,7 @@ fn no_body_is_in_it() {
 fn it_is_told_as_if_its_bodies_were_empty() {
     for transport in [Transport::Reliable, DATAGRAM] {
         let told = |redacted| {
-            let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
-            let ends = [End::new(1, memories[0].clone(), redacted), End::new(2, memories[1].clone(), redacted)];
-            let mut two = Two::new(ends, transport);
-            script(&mut two, [None, None]);
+            let memories = recorded(transport, redacted, None);
             let trace = Trace::read(memories[1].segments()).expect("it was just written");
             let mut transcript = Transcript::new();
             let events = run_of(&trace).events::<Replica>().map(|event| (event.at, event.input));
@@ -69,10 +71,7 @@ fn it_is_told_as_if_its_bodies_were_empty() {
 #[test]
 fn frames_sent_are_kept() {
     for transport in [Transport::Reliable, DATAGRAM] {
-        let memories = [Memory::new(1 << 20), Memory::new(1 << 20)];
-        let ends = [End::new(1, memories[0].clone(), true), End::new(2, memories[1].clone(), true)];
-        let mut two = Two::new(ends, transport);
-        script(&mut two, [Some("a secret"), None]);
+        let memories = recorded(transport, true, Some("a secret"));
         let frames = memories.map(|memory| {
             let trace = Trace::read(memory.segments()).expect("it was just written");
             let mut transcript = Transcript::new();

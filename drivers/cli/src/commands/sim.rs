@@ -348,7 +348,8 @@ impl Outcome {
         table.row([&"trace hash", &self.trace_hash]);
         table.row([&"seeds a second", &self.seeds_per_second]);
         output.table(&table)?;
-        if !self.not_reached.is_empty() {
+        // One plan comes to a few things only.
+        if self.seeds > 1 && !self.not_reached.is_empty() {
             output.line(format!("\nnot reached: {}", self.not_reached.join("; ")))?;
         }
         Ok(())
