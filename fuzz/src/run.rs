@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
 
     pub(crate) fn told(&self, frame: &Bytes) -> String {
         let (one, two) = self.nonces;
-        let unseal = |tag: Tag| tag.unseal(frame).filter(|_| self.datagram);
+        let unseal = |tag: Tag| tag.turned(tag.turn_of(frame)?).unseal(frame).filter(|_| self.datagram);
         let inner = unseal(Tag::new(one, two)).or_else(|| unseal(Tag::new(two, one))).or_else(|| unseal(Tag::NONE));
         let frame = inner.as_ref().unwrap_or(frame);
         match Message::decode(frame) {

@@ -48,6 +48,8 @@ pub(super) struct Document {
     pub(super) fork_told: bool,
     /// The authors that were found here.
     pub(super) forks: Vec<ReplicaId>,
+    /// The peer's turn when both ends had it open: changes of an earlier one belong to an earlier opening.
+    pub(super) turn: u32,
 }
 
 /// How it went with telling the peer that both are in step.
@@ -166,6 +168,7 @@ impl Session {
             forked: false,
             fork_told: false,
             forks: Vec::new(),
+            turn: 0,
         };
         self.numbers.insert(document.id.clone(), number);
         self.documents.insert(number, Box::new(document));
@@ -192,6 +195,7 @@ impl Session {
     /// The peer is another one: it knows nothing of what is open, or was closed.
     pub(super) fn start_over(&mut self) {
         self.link.forget_control();
+        self.peer_turn = (0, false);
         self.waiting.clear();
         let closing = self.documents.iter().filter(|(_, document)| document.is_closing());
         let closing: Vec<_> = closing.map(|(number, _)| *number).collect();
@@ -372,6 +376,7 @@ impl Session {
     fn pair(&mut self, number: u32, open: Open) {
         let (Some(peer), Some(document)) = (&self.peer, self.documents.get_mut(&number)) else { return };
         let Some(resuming) = document.resuming.as_deref_mut() else { return };
+        document.turn = self.peer_turn.0;
         let opening = &resuming.opening;
         let own_timelines =
             open.timelines.map_or((peer.hello.timeline, peer.hello.previous), |own| (own.current, own.previous));

@@ -114,7 +114,7 @@ impl Session {
         }
         self.acknowledge_along(number);
         self.announce(number, packed);
-        self.link.send_frame(packed.frame.clone());
+        self.link.send_changes(packed.frame.clone());
         self.outstanding += packed.cost;
         let Some(document) = self.documents.get_mut(&number) else { return false };
         if !document.sending.is_unreceived() {
@@ -291,7 +291,7 @@ impl Session {
 
     fn sent(&mut self, number: u32, packed: &Packed, end: Point, fresh: bool, part: bool) {
         self.announce(number, packed);
-        self.link.send_frame(packed.frame.clone());
+        self.link.send_changes(packed.frame.clone());
         if fresh {
             self.outstanding += packed.cost;
         } else {

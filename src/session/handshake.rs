@@ -7,10 +7,14 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::document::brief;
+use super::link::turn;
 use super::{BYTES_BEFORE_WELCOME, By, Ending, Event, FRAME_BYTES_MIN, Misuse, Output, Session, Timer};
 use crate::codes::{Code, Retry};
+use crate::wire::changes::is_changes;
 use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
-use crate::wire::{Durability, Farewell, Hello, Limits, Malformed, Message, Pong, Tag, VERSION, VERSION_MIN, Welcome};
+use crate::wire::{
+    Durability, Farewell, Hello, Limits, Malformed, Message, Pong, TRAILER_BYTES, Tag, VERSION, VERSION_MIN, Welcome,
+};
 
 /// Where the handshake is. Both ends go the same way; neither is client or server.
 ///
@@ -150,7 +154,9 @@ impl Session {
             Message::Reliable(number, inner) if self.link.is_datagram() => {
                 self.link.receive_control(number, inner);
                 while let Some(inner) = self.link.next_control().filter(|_| self.ending().is_none()) {
-                    self.on_document_message(Message::from_frame(inner)?)?;
+                    let message = Message::from_frame(inner)?;
+                    turn(&mut self.peer_turn, &message);
+                    self.on_document_message(message)?;
                 }
             }
             Message::Confirm(confirm) if self.link.is_datagram() => {
@@ -182,10 +188,12 @@ impl Session {
             return Some(frame);
         }
         if let Some(peer) = &mut self.peer
-            && let Some(inner) = peer.tag.unseal(&frame)
+            && let Some(turn) = peer.tag.turn_of(&frame)
         {
+            let inner = frame.slice(..frame.len() - TRAILER_BYTES);
             peer.heard = true;
-            return Some(inner);
+            self.turn_heard = turn;
+            return (turn == 0 || is_changes(&inner)).then_some(inner);
         }
         if let Some(inner) = Tag::NONE.unseal(&frame) {
             return (inner.first() == Some(&HELLO)).then_some(inner);

@@ -22,6 +22,8 @@ pub(super) struct Link {
     transport: Transport,
     /// What seals our frames; none before the peer's nonce is known.
     tag: Option<Tag>,
+    /// The turn of our changes, and whether a Close went out since it began.
+    turn: (u32, bool),
     /// The peer's Welcome is here.
     welcome: bool,
     control: Control,
@@ -30,7 +32,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(transport: Transport) -> Self {
         let (outputs, stats, control) = (VecDeque::new(), Stats::default(), Control::default());
-        Self { outputs, room: u64::MAX, stats, transport, tag: None, welcome: false, control }
+        Self { outputs, room: u64::MAX, stats, transport, tag: None, turn: (0, false), welcome: false, control }
     }
 
     pub(super) fn is_datagram(&self) -> bool {
@@ -71,10 +73,19 @@ impl Link {
         self.send_frame(message.encode());
     }
 
-    pub(super) fn send_frame(&mut self, frame: Bytes) {
+    /// Changes, of which late ones are not to be taken for those of a later opening.
+    pub(super) fn send_changes(&mut self, frame: Bytes) {
+        self.seal_and_push(frame, self.turn.0);
+    }
+
+    fn send_frame(&mut self, frame: Bytes) {
+        self.seal_and_push(frame, 0);
+    }
+
+    fn seal_and_push(&mut self, frame: Bytes, turn: u32) {
         let frame = match (self.is_datagram(), self.tag) {
             (false, _) => frame,
-            (true, Some(tag)) => tag.seal(&frame),
+            (true, Some(tag)) => tag.turned(turn).seal(&frame),
             (true, None) => return, // the peer could not tell that it is ours
         };
         self.push(frame);
@@ -89,6 +100,7 @@ impl Link {
 
     /// A message that arrives once and in order, whatever the transport does.
     pub(super) fn send_control(&mut self, message: &Message) {
+        turn(&mut self.turn, message);
         let inner = message.encode();
         if self.is_datagram() || self.control_waits() || self.is_early(&inner) {
             self.control.queue.push_back(inner);
@@ -116,6 +128,7 @@ impl Link {
     /// Control messages start anew, with another peer.
     pub(super) fn forget_control(&mut self) {
         self.control = Control::default();
+        self.turn = (0, false);
     }
 
     /// Nothing happens for a while: what is empty need not keep its room, for idle sessions are many.
@@ -198,6 +211,15 @@ impl Link {
         let inner = self.control.early.remove(&self.control.next_in)?;
         self.control.next_in += 1;
         Some(inner)
+    }
+}
+
+/// Takes the next turn with the first Open after a Close. Control messages arrive in order, so both ends count the same.
+pub(super) fn turn((turn, closed): &mut (u32, bool), message: &Message) {
+    match message {
+        Message::Close(_) => *closed = true,
+        Message::Open(_) if core::mem::take(closed) => *turn = turn.wrapping_add(1),
+        _ => {}
     }
 }
 

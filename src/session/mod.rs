@@ -104,6 +104,10 @@ pub struct Session {
     repaired: (Instant, u64),
     /// The document of the op that comes in parts.
     parts_in: Option<u32>,
+    /// The turn of the peer's changes, as its control messages tell, and whether a Close came since it began.
+    peer_turn: (u32, bool),
+    /// The turn of the frame that is dealt with.
+    turn_heard: u32,
 }
 
 impl Session {
@@ -150,6 +154,8 @@ impl Session {
             claim: None,
             repaired: (now, 0),
             parts_in: None,
+            peer_turn: (0, false),
+            turn_heard: 0,
         };
         session.greet();
         session

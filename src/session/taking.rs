@@ -6,7 +6,7 @@ use super::receiving::{Bounds, Taken};
 use super::{Event, Output, Session, Timer};
 use crate::codes::Code;
 use crate::time::Instant;
-use crate::wire::{Access, Ack, Announce, Changes, Credit, ImmediateAck, Level, Malformed, Message, Rewind, Skip};
+use crate::wire::{Access, Ack, Announce, Changes, Credit, ImmediateAck, Level, Malformed, Message, Rewind, Skip, Tag};
 
 /// How long frames that overtook others are waited for before what they overtook is taken for lost.
 const REORDER_WAIT: Duration = Duration::from_millis(10);
@@ -28,6 +28,10 @@ impl Session {
 
     pub(super) fn on_changes(&mut self, changes: Changes) -> Result<(), Malformed> {
         match self.by_peer.get(changes.document).copied() {
+            Some(number) if self.is_of_earlier_opening(number) => {
+                self.link.stats.frames_dropped += 1;
+                Ok(())
+            }
             Some(number) => {
                 self.take(number, changes)?;
                 self.unpark(number)
@@ -38,6 +42,17 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the frame that is dealt with was sent before the peer opened the document anew. Turns repeat: the one that is
+    /// nearest to the peer's last is meant.
+    fn is_of_earlier_opening(&self, number: u32) -> bool {
+        if !self.link.is_datagram() {
+            return false;
+        }
+        let turn = self.documents.get(&number).map_or(0, |document| document.turn);
+        let behind = self.peer_turn.0.wrapping_sub(self.turn_heard) % Tag::TURNS;
+        behind < Tag::TURNS / 2 && behind > self.peer_turn.0.wrapping_sub(turn)
     }
 
     pub(super) fn unpark(&mut self, number: u32) -> Result<(), Malformed> {

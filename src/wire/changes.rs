@@ -276,6 +276,11 @@ pub fn pack<'a>(
     Some((Packed { frame: out.into(), from, to, cost, authors, origin: None }, count))
 }
 
+/// Whether a frame is one of changes.
+pub fn is_changes(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|kind| (LIVE..=PART).contains(&(kind & !(ABSOLUTE | BLANK))))
+}
+
 /// [`pack`] reckons with at most so many bytes more than it needs.
 pub const PACK_SLACK: usize = 48;
 

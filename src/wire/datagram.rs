@@ -28,6 +28,26 @@ impl Tag {
         Self(xxh3_64(&nonces) as u32 | 1)
     }
 
+    /// The tag of changes that are sent after so many turns; see [`turn_of`](Self::turn_of). Turns repeat after
+    /// [`TURNS`](Self::TURNS).
+    #[must_use]
+    pub const fn turned(self, turn: u32) -> Self {
+        Self(self.0 ^ (turn % Self::TURNS).wrapping_mul(0x9e37_79b1) << 1)
+    }
+
+    /// How many turns there are.
+    pub const TURNS: u32 = 8;
+
+    /// The turn of a frame, if it is whole and bears this tag or another [`turned`](Self::turned) one. A sender takes the
+    /// next turn with the first Open after a Close: so changes of an earlier opening, which may leave out what was held then,
+    /// are told from those of a later one.
+    pub fn turn_of(self, datagram: &Bytes) -> Option<u32> {
+        let len = datagram.len().checked_sub(TRAILER_BYTES)?;
+        let (frame, trailer) = datagram.split_at(len);
+        let tag = u32::from_le_bytes(*trailer.first_chunk()?) ^ CRC.checksum(frame);
+        (0..Self::TURNS).find(|turn| self.turned(*turn).0 == tag)
+    }
+
     /// The frame with its trailer.
     pub fn seal(self, frame: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(frame.len() + TRAILER_BYTES);

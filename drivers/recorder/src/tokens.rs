@@ -77,6 +77,7 @@ impl Link {
         let own = self.own?.nonce;
         let found = self.peers.iter().enumerate().find_map(|(index, peer)| {
             let tag = if from == From::Us { Tag::new(own, peer.nonce) } else { Tag::new(peer.nonce, own) };
+            let tag = tag.turned(tag.turn_of(frame)?);
             Some((index, tag, tag.unseal(frame)?))
         });
         let (index, tag, bare) = found?;
