@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use crate::{Plan, Role};
 const READERS: u64 = 50;
 const OP_BYTES: usize = 100;
 const PACE: u32 = 500;
+/// How long a recording may take to reach its files.
+const RECORDING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Who writes, and who reads.
 #[derive(Debug, Deserialize, Serialize)]
@@ -59,22 +62,21 @@ pub(crate) fn measure(plan: &Plan) -> Table {
             let step = |what| plan.step(format!("fan-out, {how}, run {run}: {what}"));
             let load = |server, with| Load { server, ops, pace, with };
             step("raw");
-            let (raw, _) = once(&Role::FanOutRaw, |server| load(server, With::Raw(1)));
+            let (raw, ..) = once(&Role::FanOutRaw, |server| load(server, With::Raw(1)));
             step("in memory");
-            let (cpu, frames) = once(&Role::Server(None), |server| load(server, With::Antiphon));
+            let (cpu, frames, _) = once(&Role::Server(None), |server| load(server, With::Antiphon));
             memory.antiphon.push(cpu);
             step("recorded");
             let directory = TempDir::new().expect("there is room for a directory");
             let name = |directory: &TempDir| directory.path().to_str().expect("it has a plain name").to_owned();
-            let (cpu, _) = once(&Role::RecordedServer(name(&directory)), |server| load(server, With::Antiphon));
+            let recording = Role::RecordedServer(name(&directory));
+            let (cpu, _, _recorder) = once(&recording, |server| load(server, With::Antiphon));
             recorded.antiphon.push(cpu);
-            let files = fs::read_dir(directory.path()).expect("it is there").flatten();
-            let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
-            assert!(bytes >= ops * OP_BYTES as u64, "{bytes} bytes are recorded");
+            await_recording(&directory, ops * OP_BYTES as u64);
             step("SQLite");
             let directory = TempDir::new().expect("there is room for a directory");
             let data = name(&directory);
-            let (cpu, _) = once(&Role::Server(Some(data)), |server| load(server, With::Antiphon));
+            let (cpu, ..) = once(&Role::Server(Some(data)), |server| load(server, With::Antiphon));
             sqlite.antiphon.push(cpu);
             memory.raw.push(raw);
             sqlite.raw.push(raw);
@@ -107,8 +109,21 @@ pub(crate) fn measure(plan: &Plan) -> Table {
     Table { title, notes, rows }
 }
 
-/// Microseconds of the server's CPU time per delivery, and how many frames that were.
-fn once(server: &Role, load: impl FnOnce(SocketAddr) -> Load) -> (f64, Frames) {
+/// A recording gathers before it writes, and a server that is killed does not end it: waits until it holds so many bytes.
+fn await_recording(directory: &TempDir, bytes: u64) {
+    let recorded = || -> u64 {
+        let files = fs::read_dir(directory.path()).expect("it is there").flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+    };
+    let began = Instant::now();
+    while recorded() < bytes {
+        assert!(began.elapsed() < RECORDING_DEADLINE, "only {} of {bytes} bytes are recorded", recorded());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Microseconds of the server's CPU time per delivery, how many frames that were, and the server, which still runs.
+fn once(server: &Role, load: impl FnOnce(SocketAddr) -> Load) -> (f64, Frames, Child) {
     let (mut server, address) = Child::start(server);
     let load = load(address);
     let deliveries = load.ops * READERS;
@@ -116,7 +131,7 @@ fn once(server: &Role, load: impl FnOnce(SocketAddr) -> Load) -> (f64, Frames) {
     let before: Usage = server.ask();
     let frames = load.ask();
     let after: Usage = server.ask();
-    ((after.cpu - before.cpu) * 1e6 / deliveries as f64, frames)
+    ((after.cpu - before.cpu) * 1e6 / deliveries as f64, frames, server)
 }
 
 impl Load {

@@ -51,7 +51,6 @@ pub struct Session {
     local: Local,
     now: Instant,
     phase: Phase,
-    /// The frame of our Hello.
     peer: Option<Box<Peer>>,
     /// A datagram's Hello with another nonce: a new session of the peer's, or an old one's late frame.
     candidate: Option<(u64, Tag)>,
