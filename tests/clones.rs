@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use antiphon::codes::Code;
 use antiphon::op::Timeline;
 use antiphon::replica::{self, Authority, Options};
@@ -100,6 +102,7 @@ fn a_copy_of_a_live_replica_is_refused() {
     let said = names(&rig.wires[older_wire].queues[0], Transport::Reliable);
     assert_eq!(said, ["Ping"], "the older one is asked whether it lives");
     talk(&mut rig, older_wire, &mut older);
+    rig.run_for(5 * SECOND); // for the other's word, if its id is the smaller one
     talk(&mut rig, newer_wire, &mut newer);
     assert_eq!(ending(&newer), Some((Code::CLONE, By::Peer)));
     assert!(older.is_live());
@@ -174,6 +177,35 @@ fn a_copy_renews_and_gets_in_step() {
     assert_eq!(count(&world, original, gone), 0);
     // Both made an op after the copy was made, with the same id: a fork, and told.
     assert!(forks(&world, copy) > 0 && forks(&world, hub) > 0);
+}
+
+/// Each of two has a live session with a copy of the other, so that both take the other for a copy when they meet.
+#[test]
+fn two_that_take_each_other_for_copies_do_not_refuse_each_other_for_ever() {
+    for medium in [Medium::reliable(50 * MILLISECOND), Medium::datagram(FAULTLESS)] {
+        let mut world = World::new(9);
+        let originals = [(); 2].map(|()| world.add(replica::Config::default()));
+        originals.iter().for_each(|node| world.open(*node, &doc(), Options::default()));
+        world.run_for(SECOND);
+        let copies = originals.map(|node| {
+            let disk = world.disk(node).backup();
+            let copy = world.add_on(disk, replica::Config::default(), Continuity::Proven);
+            world.open(copy, &doc(), Options::default());
+            copy
+        });
+        let near = Medium::reliable(5 * MILLISECOND);
+        world.join(originals[0], copies[1], near.clone());
+        world.join(originals[1], copies[0], near);
+        world.run_for(SECOND);
+        world.join(originals[0], originals[1], medium);
+        world.run_for(20 * SECOND);
+        let all = [originals, copies].concat();
+        let ids: BTreeSet<_> = all.iter().map(|node| world.id(*node)).collect();
+        let renewals: usize = all.iter().map(|node| renewals(&world, *node)).sum();
+        assert_eq!((ids.len(), renewals), (4, 2));
+        all.iter().zip(0..).for_each(|(node, who)| world.append(*node, &doc(), format!("by {who}")));
+        converge(&mut world, &all, &doc(), 20 * SECOND);
+    }
 }
 
 /// Two replicas on copies of one disk, on a server.

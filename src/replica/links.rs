@@ -34,6 +34,15 @@ pub(super) struct Link {
     pub(super) tails_lost: u32,
 }
 
+/// Two live sessions of one replica: the older one is asked for a sign of life, and the newer one waits.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Contest {
+    newer: LinkId,
+    until: Instant,
+    /// The older one has given its sign.
+    alive: bool,
+}
+
 impl Link {
     /// Whether it is stored how far the peer's logs are held. A peer that keeps nothing comes back as another replica:
     /// its cursors would serve nobody, and stay for ever. An upstream is no passer-by, whatever it keeps.
@@ -104,16 +113,20 @@ impl Replica {
             self.idle_check(document);
         }
         // A newer session that waited for this one to show life goes ahead.
-        self.contest_over(link);
-        self.contests.retain(|_, newer| *newer != link);
+        self.replace(link);
+        self.contests.retain(|_, contest| contest.newer != link);
         true
     }
 
     pub(super) fn received(&mut self, link: LinkId, frame: Bytes) {
         self.session_input(link, session::Input::Received(frame));
-        // It is alive: whoever waits for that is a copy.
-        if let Some(newer) = self.contests.remove(&link) {
-            self.admit(newer, Err((Code::CLONE, String::from("a live session has this replica id"))));
+        let Some(contest) = self.contests.get_mut(&link) else { return };
+        contest.alive = true;
+        // The peer may see two live sessions of ours. If both ends refused the other at once, neither would hear of it: the
+        // one with the greater id waits for the other's word.
+        let session = self.links.get(&contest.newer).map(|state| &state.session);
+        if session.is_some_and(|session| session.peer() > Some(session.replica())) {
+            self.refuse_copy(link);
         }
     }
 
@@ -237,11 +250,12 @@ impl Replica {
                         self.busy.push_back(older);
                     }
                 }
-                let third = self.contests.insert(older, link);
-                third.into_iter().for_each(|third| {
-                    self.admit(third, Err((Code::REPLACED, String::from("a newer session of this replica is here"))));
-                });
-                self.alarms.insert((self.now + self.config.contest_max, Alarm::Contest(older)));
+                let contest = Contest { newer: link, until: self.now + self.config.contest_max, alive: false };
+                self.alarms.insert((contest.until, Alarm::Contest(older)));
+                if let Some(Contest { newer, .. }) = self.contests.insert(older, contest) {
+                    let reason = String::from("a newer session of this replica is here");
+                    self.admit(newer, Err((Code::REPLACED, reason)));
+                }
                 return;
             }
         }
@@ -254,9 +268,25 @@ impl Replica {
         }
     }
 
+    /// Perhaps the older session of a contest had its time.
+    pub(super) fn on_contest_alarm(&mut self, older: LinkId) {
+        match self.contests.get(&older) {
+            Some(contest) if contest.until > self.now => {} // another began meanwhile
+            Some(Contest { alive: true, .. }) => self.refuse_copy(older),
+            _ => self.replace(older),
+        }
+    }
+
+    /// The older session is alive: whoever waits for that is a copy.
+    fn refuse_copy(&mut self, older: LinkId) {
+        if let Some(Contest { newer, .. }) = self.contests.remove(&older) {
+            self.admit(newer, Err((Code::CLONE, String::from("a live session has this replica id"))));
+        }
+    }
+
     /// The older session showed no life in time, or is gone: the newer one goes ahead.
-    pub(super) fn contest_over(&mut self, older: LinkId) {
-        let Some(link) = self.contests.remove(&older) else { return };
+    fn replace(&mut self, older: LinkId) {
+        let Some(Contest { newer: link, .. }) = self.contests.remove(&older) else { return };
         let reason = String::from("a newer session of this replica is here, and this one gave no sign of life");
         self.session_input(older, session::Input::Goodbye { code: Code::REPLACED, reason, retry_after: None });
         let Some(state) = self.links.get(&link) else { return };

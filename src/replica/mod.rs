@@ -38,7 +38,7 @@ pub use interface::{Appending, Event, Input, LinkId, Misuse, Output, Question, S
 pub use tickets::Ticket;
 
 use documents::Document;
-use links::Link;
+use links::{Contest, Link};
 use tickets::{Asked, Opened, Reading, Tickets};
 
 /// See the [module](self).
@@ -66,7 +66,7 @@ pub struct Replica {
     /// When sessions and documents want to be woken.
     alarms: BTreeSet<(Instant, Alarm)>,
     /// Sessions whose replica id a newer session claims too, and that one.
-    contests: BTreeMap<LinkId, LinkId>,
+    contests: BTreeMap<LinkId, Contest>,
 
     /// What the storage and the host were asked.
     asked: Tickets,
@@ -249,7 +249,7 @@ impl Replica {
                     }
                     self.session_input(link, session::Input::Timer);
                 }
-                Alarm::Contest(link) => self.contest_over(link),
+                Alarm::Contest(link) => self.on_contest_alarm(link),
                 Alarm::Identity => self.write_identity(),
                 Alarm::Document(document) => self.on_document_alarm(&document),
             }

@@ -334,6 +334,14 @@ impl Session {
         self.finish(Ending { code, reason, retry_after, by: By::Peer });
     }
 
+    fn refuse(&mut self, farewell: Farewell) {
+        if self.link.is_datagram() && self.peer.is_some() {
+            // Without it the peer can't tell whose Refuse this is, and the first may have been lost.
+            self.link.send_hello(self.hello());
+        }
+        self.link.send(&Message::Refuse(farewell));
+    }
+
     /// Ends the session, and tells the peer if it does not know.
     pub(super) fn finish(&mut self, ending: Ending) {
         if matches!(self.phase, Phase::Closed(_)) {
@@ -342,7 +350,11 @@ impl Session {
         if ending.by == By::Us {
             let Ending { code, reason, retry_after, .. } = ending.clone();
             let farewell = Farewell { code, reason: brief(&reason), retry_after };
-            self.link.send(&if self.has_accepted() { Message::Goodbye(farewell) } else { Message::Refuse(farewell) });
+            if self.has_accepted() {
+                self.link.send(&Message::Goodbye(farewell));
+            } else {
+                self.refuse(farewell);
+            }
         }
         self.phase = Phase::Closed(ending.clone());
         self.forget_documents();
