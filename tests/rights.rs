@@ -8,7 +8,7 @@ use std::rc::Rc;
 use antiphon::Machine;
 use antiphon::codes::Code;
 use antiphon::op::ReplicaId;
-use antiphon::replica::{Admission, Config, Event, Input, LinkId, Options, Question};
+use antiphon::replica::{Admission, Config, Event, Input, LinkId, Misuse, Options, Question};
 use antiphon::session::{self, By, Transport};
 use antiphon::wire::{Access, Message};
 use antiphon_sim::world::Medium;
@@ -210,4 +210,35 @@ fn what_one_replica_may_have_another_on_its_path_is_not_told() {
     }
     assert_eq!(asked.borrow().len(), 1, "nobody asked for the second: its session is to begin anew");
     assert_eq!(rig.endings(host), [Code::RESTARTED]);
+}
+
+#[test]
+fn a_document_is_not_rebuilt_from_an_end_that_only_reads_it() {
+    // Before: the app is told why not, and nothing has happened.
+    let mut rig = Rig::new(62);
+    let [this, reader] =
+        [Config::default(), Config { documents: Admission::Closed, ..Config::default() }].map(|config| rig.add(config));
+    let only_reads = || Options { access: Access::Read, ..Options::default() };
+    rig.open(this, &doc());
+    rig.append(this, &doc(), numbered(0..3, 20));
+    let wire = rig.join(this, reader, Transport::Reliable);
+    let (link, reset) = (LinkId(wire as u64), Input::Reset { document: doc(), link: LinkId(wire as u64) });
+    rig.open_with(reader, &doc(), only_reads());
+    rig.run_for(SECOND);
+    assert!(rig.same(this, reader, &doc()));
+    assert_eq!(rig.try_input(this, reset.clone()), Err(Misuse::NothingToTake(doc(), link)));
+    rig.run_for(SECOND);
+    assert_eq!(rig.tail(this, &doc()), 3);
+
+    // After: both apps are told, instead of waiting for ever.
+    rig.input(reader, Input::Close { document: doc() });
+    rig.run_for(SECOND);
+    rig.input(this, reset);
+    rig.open_with(reader, &doc(), only_reads());
+    rig.run_for(SECOND);
+    for (end, teller) in [(this, By::Us), (reader, By::Peer)] {
+        let told = |event: &Event| matches!(event, Event::Closed { code: Code::FORBIDDEN, by, .. } if *by == teller);
+        assert_eq!(rig.ends[end].events.iter().filter(|event| told(event)).count(), 1);
+    }
+    assert!(rig.endings(this).is_empty(), "which is no reason to end the session");
 }

@@ -292,10 +292,8 @@ impl Replica {
 
     pub(super) fn forked(&mut self, link: LinkId, document: DocumentId, authors: Vec<ReplicaId>) {
         let upstream = self.links.get(&link).is_some_and(|state| state.upstream);
-        let mends = self
-            .documents
-            .get(&document)
-            .is_some_and(|state| state.options().authority == Authority::Upstream && upstream);
+        let authority = self.documents.get(&document).map(|state| state.options().authority);
+        let mends = upstream && authority == Some(Authority::Upstream) && !self.peer_only_reads(link, &document);
         let own = self.links.get(&link).is_some_and(|state| authors.contains(&state.session.replica()));
         self.event(Event::Forked { link, document: document.clone(), authors });
         if mends {

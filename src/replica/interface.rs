@@ -101,7 +101,8 @@ pub enum Input {
     /// rebuilds the document from there. (With [`Authority::Upstream`](super::Authority::Upstream) this happens by itself.)
     /// Until both are in step, the document is open with that peer alone. Should that come back as another replica and not
     /// be known by its timelines (it was opened more than once in between), then [`Event::Mended`] does not come: reset
-    /// from there again.
+    /// from there again. A peer that only reads the document has nothing to give: [`Misuse::NothingToTake`], and if it opens
+    /// it so afterwards, that is closed with [`Code::FORBIDDEN`].
     Reset {
         /// Which.
         document: DocumentId,
@@ -322,6 +323,8 @@ pub enum Misuse {
     ReadOnly(DocumentId),
     /// A body is larger than the limit of bytes.
     TooLarge(u32),
+    /// The peer of the link only reads the document: it can't be rebuilt from there.
+    NothingToTake(DocumentId, LinkId),
 }
 
 impl fmt::Display for Misuse {
@@ -333,6 +336,12 @@ impl fmt::Display for Misuse {
             Self::Full(document) => write!(f, "too much waits for the storage of {document}: wait until it is applied"),
             Self::ReadOnly(document) => write!(f, "document {document} was opened for reading only"),
             Self::TooLarge(max) => write!(f, "an op has at most {max} bytes: split it, or raise the limit everywhere"),
+            Self::NothingToTake(document, LinkId(link)) => {
+                write!(
+                    f,
+                    "document {document} can't be rebuilt from link {link}, whose peer only reads it: choose another"
+                )
+            }
         }
     }
 }

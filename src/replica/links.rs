@@ -198,7 +198,11 @@ impl Replica {
             session::Event::PeerOpened { document, access, schema } => {
                 self.peer_opened(link, document, access, schema);
             }
-            session::Event::Opened { number, own } => self.check_own(link, number, own),
+            session::Event::Opened { number, own } => {
+                if !self.refuse_empty_source(link, number) {
+                    self.check_own(link, number, own);
+                }
+            }
             session::Event::Acknowledged { number, acked } => {
                 if let Some(document) = self.numbers.get(&number).cloned() {
                     self.event(Event::Acknowledged { link, document, position: acked });

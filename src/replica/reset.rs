@@ -15,7 +15,7 @@ use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::Head;
 use crate::op::{DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
-use crate::session::Session;
+use crate::session::{By, Session};
 use crate::storage::{Request, Transaction};
 use crate::time::Instant;
 use crate::timeline::TimelineRecord;
@@ -150,8 +150,32 @@ impl Replica {
         }
         let source = self.links.get(&link).and_then(|state| Source::of(&state.session));
         let source = source.ok_or(Misuse::UnknownLink(link))?;
+        if self.peer_only_reads(link, document) {
+            return Err(Misuse::NothingToTake(document.clone(), link));
+        }
         self.reset(document, Some(source));
         Ok(())
+    }
+
+    /// Whether the document is open with a peer that only reads it, and so gives nothing.
+    pub(super) fn peer_only_reads(&self, link: LinkId, document: &DocumentId) -> bool {
+        let session = self.links.get(&link).map(|state| &state.session);
+        let number = self.number_on(link, document);
+        session.zip(number).is_some_and(|(session, number)| session.peer_only_reads(number))
+    }
+
+    /// An authority that only reads would be waited for in vain: it is told so, and the app too.
+    pub(super) fn refuse_empty_source(&mut self, link: LinkId, number: u32) -> bool {
+        let Some(document) = self.numbers.get(&number).cloned() else { return false };
+        let refetches = self.documents.get(&document).is_some_and(|state| state.mending.stage == Stage::Refetching);
+        let refused = refetches && self.peer_only_reads(link, &document);
+        if refused {
+            let (code, reason) = (Code::FORBIDDEN, "the document is rebuilt from the end that opened it to read only");
+            self.close_on(link, &document, code, reason);
+            self.detach(link, &document);
+            self.event(Event::Closed { link, document, code, reason: reason.into(), by: By::Us });
+        }
+        refused
     }
 
     /// Puts the document's entries aside, to take it anew from its authority.

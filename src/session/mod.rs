@@ -34,7 +34,7 @@ use crate::machine::Machine;
 use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
 use crate::small::SmallMap;
 use crate::time::Instant;
-use crate::wire::{Durability, Message, Ping, Point, Tag};
+use crate::wire::{Access, Durability, Message, Ping, Point, Tag};
 
 pub use config::{BYTES_BEFORE_WELCOME, Config, FRAME_BYTES_MIN, Local, Transport};
 pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stage, Stats};
@@ -228,6 +228,11 @@ impl Session {
     /// What went over the session so far.
     pub fn stats(&self) -> Stats {
         self.link.stats
+    }
+
+    /// Whether the document is open at both ends, and the peer only reads it.
+    pub(crate) fn peer_only_reads(&self, number: u32) -> bool {
+        self.documents.get(&number).is_some_and(|document| document.is_open() && document.peer_access == Access::Read)
     }
 
     /// The peer's timeline of a document that both ends have open, and how far it is taken: durable or on its way.
