@@ -259,13 +259,10 @@ impl Sending {
             };
             let stop = chunk.to().min(if end.offset > 0 { end.position + 1 } else { end.position });
             let entry_at = |position: u64| &chunk.entries[(position - chunk.from) as usize];
-            let entry = entry_at(position);
-            let len = entry.op.body.bytes().map_or(0, |body| body.len());
-            if at.offset > 0 && (at.offset as usize >= len || self.omits(position, entry)) {
-                // The peer says that it has a part of an op that never went in parts.
+            if at.offset > 0 && self.omits(position, entry_at(position)) {
+                // A fork has shown since its first part went: the peer is not to wait for the others.
                 self.staged = Some(chunk);
-                self.round_down();
-                continue;
+                return self.nothing(Point::at(position), position + 1, fresh, allowance);
             }
             while position < stop && self.omits(position, entry_at(position)) {
                 position += 1;
@@ -385,10 +382,10 @@ impl Sending {
         if fresh {
             let to = if end.offset > 0 { end.position + 1 } else { end.position };
             self.outstanding.begin(to, cost, allowance.part_window);
-            self.advance(end);
         } else {
             self.resent(end);
         }
+        self.advance(end); // also by a repetition: where only parts of an op went, it may say that the rest is not needed
     }
 
     /// A live frame went out.
@@ -403,15 +400,6 @@ impl Sending {
         } else if let Some(recovery) = &mut self.recovery {
             recovery.next = recovery.next.max(end);
             recovery.allowed = recovery.allowed.saturating_sub(1);
-        }
-    }
-
-    /// What goes next begins where its op does.
-    fn round_down(&mut self) {
-        match (self.resend.front_mut(), &mut self.recovery) {
-            (Some((from, _)), _) => from.offset = 0,
-            (None, Some(recovery)) => recovery.next.offset = 0,
-            (None, None) => self.sent.offset = 0,
         }
     }
 
