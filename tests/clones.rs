@@ -194,7 +194,7 @@ fn two_that_take_each_other_for_copies_do_not_refuse_each_other_for_ever() {
             copy
         });
         let near = Medium::reliable(5 * MILLISECOND);
-        world.join(originals[0], copies[1], near.clone());
+        world.join(originals[0], copies[1], near);
         world.join(originals[1], copies[0], near);
         world.run_for(SECOND);
         world.join(originals[0], originals[1], medium);

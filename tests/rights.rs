@@ -242,3 +242,23 @@ fn a_document_is_not_rebuilt_from_an_end_that_only_reads_it() {
     }
     assert!(rig.endings(this).is_empty(), "which is no reason to end the session");
 }
+
+#[test]
+fn who_only_reads_and_holds_more_is_in_step_too() {
+    let mut rig = Rig::new(63);
+    let [this, reader] = [(); 2].map(|()| rig.add(Config::default()));
+    rig.open(reader, &doc());
+    rig.append(reader, &doc(), numbered(0..2, 20));
+    rig.settle();
+    rig.input(reader, Input::Close { document: doc() });
+    rig.open_with(reader, &doc(), Options { access: Access::Read, ..Options::default() });
+    rig.open(this, &doc());
+    rig.append(this, &doc(), numbered(10..13, 20));
+    rig.join(this, reader, Transport::Reliable);
+    rig.run_for(SECOND);
+    assert_eq!((rig.tail(this, &doc()), rig.tail(reader, &doc())), (3, 5));
+    for end in [this, reader] {
+        let in_step = rig.ends[end].events.iter().filter(|event| matches!(event, Event::InStep { .. }));
+        assert_eq!(in_step.count(), 1);
+    }
+}

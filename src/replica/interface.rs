@@ -237,13 +237,14 @@ pub enum Event {
         /// Everything below this position of our log is durable there.
         position: u64,
     },
-    /// Both ends hold the same of a document.
+    /// Both ends hold the same of a document. If one of them only reads, it holds everything that the other one does, and
+    /// perhaps more, which it can't send.
     InStep {
         /// With whom.
         link: LinkId,
         /// The document.
         document: DocumentId,
-        /// The digest of the heads at both ends.
+        /// The digest of the heads here.
         digest: u64,
     },
     /// Authors have different histories at both ends of a link.

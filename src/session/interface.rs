@@ -266,7 +266,8 @@ pub enum Event {
         /// Everything below is durable at the peer.
         acked: u64,
     },
-    /// Both ends hold the same: their heads have the same digest.
+    /// Both ends hold the same: their heads have the same digest. If one of them only reads, it holds everything that the
+    /// other one does, and perhaps more, which it can't send.
     InStep {
         /// The document.
         number: u32,

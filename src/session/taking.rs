@@ -272,10 +272,13 @@ impl Session {
         }
         if digest != here.2 {
             // An end that only reads may hold ops that it can't send.
-            if document.access == Access::Read || document.peer_access == Access::Read {
-                return;
+            match (document.access, document.peer_access) {
+                (Access::Write, Access::Write) => {
+                    return self.close_for(number, Code::MISMATCH, "the digests of the heads differ");
+                }
+                (Access::Read, Access::Read) => return,
+                _ => {}
             }
-            return self.close_for(number, Code::MISMATCH, "the digests of the heads differ");
         }
         document.told.tries = 0;
         if document.in_step.replace(here) != Some(here) {

@@ -121,15 +121,11 @@ impl Standing {
                 if let Some((reader, _)) = lacking {
                     return Err(format!("{reader} reads {document}, and lacks what its peer holds"));
                 }
-                if digests[0] != digests[1] {
-                    continue;
-                }
-            }
-            if digests[0] != digests[1] {
+            } else if digests[0] != digests[1] {
                 return Err(format!("{} and {} hold other ops of {document}", ends[0], ends[1]));
             }
-            for (end, link) in ends.into_iter().zip([first, second]) {
-                if self.in_step.get(&(link, document.clone())) != Some(&digests[0]) {
+            for ((end, link), digest) in ends.into_iter().zip([first, second]).zip(digests) {
+                if self.in_step.get(&(link, document.clone())) != Some(&digest) {
                     return Err(format!("{end} was not told that it is in step on {path} with {document}"));
                 }
             }
