@@ -179,6 +179,30 @@ fn a_copy_renews_and_gets_in_step() {
     assert!(forks(&world, copy) > 0 && forks(&world, hub) > 0);
 }
 
+#[test]
+fn copies_that_come_together_all_take_new_ids() {
+    for seed in 0..8 {
+        let mut world = World::new(seed);
+        let [hub, original] = [(); 2].map(|()| world.add(replica::Config::default()));
+        [hub, original].iter().for_each(|node| world.open(*node, &doc(), Options::default()));
+        world.join(original, hub, Medium::reliable(5 * MILLISECOND));
+        world.run_for(SECOND);
+        let copies = [(); 3].map(|()| {
+            let disk = world.disk(original).backup();
+            let copy = world.add_on(disk, replica::Config::default(), Continuity::Proven);
+            world.open(copy, &doc(), Options::default());
+            world.join(copy, hub, Medium::reliable(5 * MILLISECOND));
+            copy
+        });
+        world.run_for(20 * SECOND);
+        let all = [hub, original, copies[0], copies[1], copies[2]];
+        let ids: BTreeSet<_> = all.iter().map(|node| world.id(*node)).collect();
+        assert_eq!((ids.len(), renewals(&world, original)), (5, 0));
+        all.iter().zip(0..).for_each(|(node, who)| world.append(*node, &doc(), format!("by {who}")));
+        converge(&mut world, &all, &doc(), 10 * SECOND);
+    }
+}
+
 /// Each of two has a live session with a copy of the other, so that both take the other for a copy when they meet.
 #[test]
 fn two_that_take_each_other_for_copies_do_not_refuse_each_other_for_ever() {

@@ -254,13 +254,7 @@ impl Replica {
                         self.busy.push_back(older);
                     }
                 }
-                let contest = Contest { newer: link, until: self.now + self.config.contest_max, alive: false };
-                self.alarms.insert((contest.until, Alarm::Contest(older)));
-                if let Some(Contest { newer, .. }) = self.contests.insert(older, contest) {
-                    let reason = String::from("a newer session of this replica is here");
-                    self.admit(newer, Err((Code::REPLACED, reason)));
-                }
-                return;
+                return self.contest(older, link);
             }
         }
         match self.config.peers {
@@ -269,6 +263,19 @@ impl Replica {
             Admission::Closed => {
                 self.admit(link, Err((Code::UNAUTHENTICATED, String::from("nobody may connect here"))));
             }
+        }
+    }
+
+    fn contest(&mut self, older: LinkId, newer: LinkId) {
+        let until = self.now + self.config.contest_max;
+        let begun = self.contests.entry(older).or_insert(Contest { newer, until, alive: false });
+        let (third, alive) = (core::mem::replace(&mut begun.newer, newer), begun.alive);
+        if third == newer {
+            self.alarms.insert((until, Alarm::Contest(older)));
+        } else if alive {
+            self.admit(third, Err(copy()));
+        } else {
+            self.admit(third, Err((Code::REPLACED, String::from("a newer session of this replica is here"))));
         }
     }
 
@@ -284,7 +291,7 @@ impl Replica {
     /// The older session is alive: whoever waits for that is a copy.
     fn refuse_copy(&mut self, older: LinkId) {
         if let Some(Contest { newer, .. }) = self.contests.remove(&older) {
-            self.admit(newer, Err((Code::CLONE, String::from("a live session has this replica id"))));
+            self.admit(newer, Err(copy()));
         }
     }
 
@@ -374,4 +381,9 @@ impl Replica {
             self.session_input(link, session::Input::Deny { document: document.clone(), code, reason });
         }
     }
+}
+
+/// Why a copy is refused.
+fn copy() -> (Code, String) {
+    (Code::CLONE, String::from("a live session has this replica id"))
 }

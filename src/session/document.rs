@@ -432,6 +432,7 @@ impl Session {
         document.peer_access = open.access;
         if same_heads {
             (document.in_step, document.told_level) = (Some(level), Some(level));
+            document.peer_level = Some((mine.tail, theirs.tail, theirs.digest));
         }
         if back == Start::Heads {
             resuming.outgoing = Some((None, 0));
