@@ -224,6 +224,35 @@ fn after_a_fork_no_op_of_its_author_goes_either_way() {
 }
 
 #[test]
+fn an_op_of_which_parts_went_is_ended_when_a_fork_shows() {
+    let (mut session, _) = live(config(false));
+    let mut log = Log::new(opens(1));
+    log.take(Op { id: OpId { author: OTHER, seq: 1 }, body: body(600_000) }, None);
+    session.handle(NOW, opening(&log, None, false)).unwrap();
+    give(&mut session, None, their_open(0, 0, false, None));
+    session.handle(NOW, Input::Loaded { number: 0, chunk: log.read(0, u64::MAX).unwrap() }).unwrap();
+    drain(&mut session);
+    let begun = session.frontiers(0).unwrap().sent;
+    assert!(begun.position == 0 && begun.offset > 0, "the window has room for some parts only: {begun:?}");
+
+    give(&mut session, None, Message::Fork(control::Fork { document: 7, authors: OTHER.0.to_vec().into() }));
+    let ack = |number, received, held| {
+        let (window, credit) = (Limits::default().window.into(), Limits::default().credit.into());
+        Message::Ack(Ack { document: 0, number, received, held, window, credit, skip: None, level: None })
+    };
+    give(&mut session, None, ack(1, begun, 0));
+    let changes = sent(&drain(&mut session)).into_iter().filter_map(|message| match message {
+        Message::Changes(changes) => Some(changes),
+        _ => None,
+    });
+    let content = Content::Bulk { span: 1, runs: Vec::new(), bodies: Vec::new() };
+    assert_eq!(changes.collect::<Vec<_>>(), [Changes { document: 0, absolute: true, from: 0, content }]);
+    assert_eq!(session.frontiers(0).unwrap().sent, Point::at(1));
+    give(&mut session, None, ack(2, Point::at(1), 1));
+    assert_eq!((session.ending(), session.under_way()), (None, (0, 0)));
+}
+
+#[test]
 fn an_answer_about_one_peer_never_lets_another_in() {
     let mut session = session(1, config(true));
     session.handle(NOW, Input::Received(Tag::NONE.seal(&hello(2, 22).encode()))).unwrap();
