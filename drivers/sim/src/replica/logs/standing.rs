@@ -44,6 +44,7 @@ impl Standing {
             }
             Happening::Told { event: Told::Event(Event::InStep { link, document, digest }), .. } => {
                 self.in_step.insert((*link, document.clone()), *digest);
+                self.forked.remove(&(*link, document.clone())); // one of them was mended
             }
             Happening::Told { event: Told::Event(Event::Forked { link, document, .. }), .. } => {
                 self.forked.insert((*link, document.clone()), ());
@@ -63,16 +64,15 @@ impl Standing {
     pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
         for (node, document) in self.open.keys() {
             let process = world.process(*node).ok_or_else(|| format!("{node} is down"))?;
-            if process.links().iter().any(|link| self.fork_told(*link, document)) {
-                continue; // the app was told, and decides what becomes of what does not fit
-            }
-            let replica = process.replica();
-            if !replica.appending(document).is_done() {
-                return Err(format!("{node} has appends to {document} that are not durable"));
-            }
             let number = logs.document(document);
             if number.and_then(|number| logs.copy(*node, number)).is_some_and(|copy| !copy.aside.is_empty()) {
                 return Err(format!("{node} has not dealt with what a reset of {document} put aside"));
+            }
+            if process.links().iter().any(|link| self.fork_told(*link, document)) {
+                continue; // the app was told, and decides what becomes of what does not fit
+            }
+            if !process.replica().appending(document).is_done() {
+                return Err(format!("{node} has appends to {document} that are not durable"));
             }
         }
         world.paths().try_for_each(|path| self.path_rests(path, logs, world))
@@ -134,12 +134,12 @@ impl Standing {
     }
 }
 
-/// Whether a node's peer on a link has acknowledged the whole of a document, or it is not open there.
+/// Whether a node has a document open on a link, and its peer there has acknowledged the whole of it.
 fn has_sent_all<A: App>(world: &World<ReplicaNode<A>>, node: NodeId, link: LinkId, document: &DocumentId) -> bool {
     let Some(replica) = world.process(node).map(ReplicaNode::replica) else { return true };
     let Some((session, (_, tail))) = replica.session(link).zip(replica.document(document)) else { return true };
     let number = session.documents().find(|(_, open)| *open == document).map(|(number, _)| number);
-    number.and_then(|number| session.frontiers(number)).is_none_or(|frontiers| frontiers.acked >= tail)
+    number.and_then(|number| session.frontiers(number)).is_some_and(|frontiers| frontiers.acked >= tail)
 }
 
 /// Whether a copy holds everything that another does.
