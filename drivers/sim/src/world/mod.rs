@@ -4,9 +4,11 @@
 //! does the same, to the last byte. Whatever is due stands in one agenda, ordered by time and then by when it was
 //! entered, so that two things due at the same moment have an order too.
 
+mod disks;
 mod happening;
 mod nodes;
 mod paths;
+mod wires;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,12 +25,13 @@ use crate::node::{Disk, Node};
 use crate::replica::{Idle, ReplicaNode};
 
 pub use crate::node::Crash;
+pub use disks::{DiskState, Pace};
 pub use happening::{Down, Happening};
-pub use nodes::{DiskState, Pace};
 pub use paths::{Medium, Tamper};
 
 use nodes::Slot;
-use paths::{LinkEnd, Path, Wire};
+use paths::Path;
+use wires::{LinkEnd, Wire};
 
 /// A node of a world, whether it is up or not.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
