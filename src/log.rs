@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::heads::{Heads, Judgement};
-use crate::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
+use crate::op::{Body, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
 use crate::timeline::{History, Opens, TimelineRecord};
 
@@ -108,8 +108,8 @@ impl Log {
         id
     }
 
-    /// Appends `op`, which came by the peer's timeline `origin`, if it is its author's next.
-    pub fn take(&mut self, op: Op, origin: Option<Timeline>) -> Judgement {
+    /// Appends `op`, which came from `origin`, if it is its author's next.
+    pub fn take(&mut self, op: Op, origin: Option<Origin>) -> Judgement {
         let head = self.heads.get(op.id.author);
         let judgement = head.judge(op.id.seq);
         if judgement == Judgement::Next {

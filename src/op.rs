@@ -8,6 +8,7 @@ use core::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::digest::{BodyHash, Chain};
 
@@ -44,6 +45,22 @@ impl Timeline {
 impl fmt::Debug for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0.get() >> 32)
+    }
+}
+
+/// Where an entry came from: a peer under one replica id, and the timeline that it was in. 64 bits that tell both from
+/// others, never zero.
+///
+/// The timeline alone does not say it: a replica that takes a new id keeps its timeline, and its copy has the old id and
+/// remembers the timeline too. How far a peer's log is held is known by its id; what came from another is not below that.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Origin(pub NonZeroU64);
+
+impl Origin {
+    /// That of what the replica sends under this id in this timeline.
+    pub fn of(replica: ReplicaId, timeline: Timeline) -> Self {
+        let bits = xxh3_64_with_seed(&replica.0, timeline.0.get());
+        Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -126,8 +143,8 @@ pub struct Entry {
     pub op: Op,
     /// The author's chain up to and with this op.
     pub chain: Chain,
-    /// The peer's timeline that it came by; `None` if it was authored here or salvaged in a reset.
-    pub origin: Option<Timeline>,
+    /// Where it came from; `None` if it was authored here or salvaged in a reset.
+    pub origin: Option<Origin>,
 }
 
 /// Which document: a name of 1 to 255 bytes without `@` and control characters, a branch and a scope of 1 to 64

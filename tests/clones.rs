@@ -12,6 +12,7 @@ use antiphon::storage::Continuity;
 use antiphon::{Machine, Session};
 use antiphon_memory::Pair;
 use antiphon_sim::World;
+use antiphon_sim::node::Crash;
 use antiphon_sim::world::{Medium, NodeId};
 use common::restored::*;
 use common::rig::Rig;
@@ -201,6 +202,43 @@ fn copies_that_come_together_all_take_new_ids() {
         all.iter().zip(0..).for_each(|(node, who)| world.append(*node, &doc(), format!("by {who}")));
         converge(&mut world, &all, &doc(), 10 * SECOND);
     }
+}
+
+/// The copy has the old id, and remembers the timeline in which the original goes on under a new one: what came by that is
+/// not yet the copy's.
+#[test]
+fn what_the_original_sends_under_a_new_id_its_copy_gets_too() {
+    let mut world = World::new(11);
+    let [original, hub] = [(); 2].map(|()| world.add(replica::Config::default()));
+    [original, hub].iter().for_each(|node| world.open(*node, &doc(), Options::default()));
+    world.append(original, &doc(), "before the copy");
+    let near = Medium::reliable(5 * MILLISECOND);
+    let path = world.join(original, hub, near);
+    converge(&mut world, &[original, hub], &doc(), SECOND);
+    world.cut(path, true);
+    world.run_for(SECOND);
+
+    let disk = world.disk(original).backup();
+    let copy = world.add_on(disk, replica::Config::default(), Continuity::Proven);
+    world.open(copy, &doc(), Options::default());
+    let copied = world.join(copy, hub, near);
+    world.run_for(SECOND);
+    world.stall_storage(copy, true);
+    world.mend(path);
+    world.run_for(10 * SECOND);
+    assert_ne!(world.id(original), world.id(copy));
+    world.append(original, &doc(), "under the new id");
+    world.run_for(SECOND);
+    // Before the hub has stored anything of the copy's log.
+    world.crash(hub, Crash::Kill);
+    world.cut(copied, true);
+    world.stall_storage(copy, false);
+    world.start(hub, Continuity::Proven);
+    world.open(hub, &doc(), Options::default());
+    world.append(hub, &doc(), "by the hub, that has it");
+    world.mend(copied);
+    converge(&mut world, &[original, hub, copy], &doc(), 20 * SECOND);
+    assert_eq!(bodies_on(world.disk(copy), &doc()), bodies_on(world.disk(hub), &doc()), "each after what it followed");
 }
 
 /// Each of two has a live session with a copy of the other, so that both take the other for a copy when they meet.

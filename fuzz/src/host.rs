@@ -113,12 +113,12 @@ impl End {
                 let comparison = self.documents.get(&number)?.0.compare(&heads)?;
                 Some(Input::Compared { number, comparison })
             }
-            Output::Take { number, origin, to, ops, .. } => {
+            Output::Take { number, origin, timeline, to, ops, .. } => {
                 let (log, cursor) = self.documents.get_mut(&number)?;
                 if ops.into_iter().any(|op| log.take(op, Some(origin)) == Judgement::Gap) {
                     return Some(Input::Close { number, code: Code::AUTHOR_GAP, reason: String::new() });
                 }
-                *cursor = Some(Cursor { timeline: origin, position: to });
+                *cursor = Some(Cursor { timeline, position: to });
                 let (tail, digest) = (log.tail(), log.heads().digest());
                 Some(Input::Advance { number, tail, digest, held: to, live: None })
             }

@@ -82,8 +82,7 @@ impl Document {
         let (first, _) = open.next()?;
         let only = if open.next().is_none() { sessions.links.get(first) } else { None };
         if let Some(origin) = origin_of(entries)
-            && let Some(reader) = only.and_then(|reader| reader.session.taken(self.number))
-            && origin == reader.timeline
+            && only.and_then(|reader| reader.session.origin(self.number)) == Some(origin)
         {
             return Some(Live::Brought { by: origin, from: batch.position, to: batch.tail() });
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Admission, Alarm, Asked, Event, LinkId, Misuse, Opened, Output, Question, Replica};
 use crate::codes::Code;
 use crate::machine::Machine;
-use crate::op::{DocumentId, ReplicaId};
+use crate::op::{Cursor, DocumentId, ReplicaId};
 use crate::session::{self, By, Ending, Local, Session, Transport};
 use crate::storage::Request;
 use crate::time::Instant;
@@ -178,7 +178,9 @@ impl Replica {
             session::Output::Authenticate { replica, timeline, token } => {
                 self.authenticate(link, replica, timeline, token);
             }
-            session::Output::Take { number, origin, from: _, to, ops } => self.take(link, number, origin, to, ops),
+            session::Output::Take { number, origin, timeline, from: _, to, ops } => {
+                self.take(link, number, origin, Cursor { timeline, position: to }, ops);
+            }
             session::Output::Load { number, from, max_cost } => self.load(link, number, from, max_cost),
             session::Output::Compare { number, heads } => {
                 let Some(document) = self.numbers.get(&number).cloned() else { return };

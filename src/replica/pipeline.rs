@@ -15,7 +15,7 @@ use super::{Appending, Asked, Event, LinkId, Output, Replica, Ticket, Tickets};
 use crate::codes::Code;
 use crate::heads::{Head, Judgement};
 use crate::log::Log;
-use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId, Timeline};
+use crate::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, Origin, ReplicaId};
 use crate::small::SmallMap;
 use crate::storage::{Batch, Request, Transaction};
 use crate::time::Instant;
@@ -111,7 +111,7 @@ impl Pipeline {
         self.is_empty() && self.writing.is_none()
     }
 
-    pub(super) fn push(&mut self, op: Op, head: Head, origin: Option<Timeline>) {
+    pub(super) fn push(&mut self, op: Op, head: Head, origin: Option<Origin>) {
         let author = op.id.author;
         let head = self.push_run(op, head, origin);
         self.ahead.insert(author, head);
@@ -125,7 +125,7 @@ impl Pipeline {
     }
 
     /// The same as `push` without noting the author's new head, which it returns.
-    pub(super) fn push_run(&mut self, op: Op, head: Head, origin: Option<Timeline>) -> Head {
+    pub(super) fn push_run(&mut self, op: Op, head: Head, origin: Option<Origin>) -> Head {
         let head = head.then(op.body.hash());
         self.cost += op.cost();
         self.entries.push(Entry { op, chain: head.chain, origin });
@@ -310,8 +310,8 @@ impl Document {
 }
 
 impl Replica {
-    /// Ops that a peer sent.
-    pub(super) fn take(&mut self, link: LinkId, number: u32, origin: Timeline, to: u64, ops: Vec<Op>) {
+    /// Ops that a peer sent; its log is held up to `cursor` with them.
+    pub(super) fn take(&mut self, link: LinkId, number: u32, origin: Origin, cursor: Cursor, ops: Vec<Op>) {
         let deadline = self.now + self.config.write_deadline;
         let Some(document) = self.numbers.get(&number) else { return };
         let Some(from) = self.links.get(&link) else { return };
@@ -355,10 +355,10 @@ impl Replica {
             self.refuse_ops(link, &document, code);
             return self.write(&document);
         }
-        state.pipeline.held.insert(link, to);
+        state.pipeline.held.insert(link, cursor.position);
         let forked = state.links.get(link).is_some_and(|attached| attached.forked);
         if let Some(peer) = from.session.peer().filter(|_| from.keeps_cursors() && !forked) {
-            state.pipeline.cursors.insert(peer, Cursor { timeline: origin, position: to });
+            state.pipeline.cursors.insert(peer, cursor);
         }
         let begun = state.start_write(document, deadline, &mut self.asked, &mut self.outputs);
         if begun && state.wakes_after(deadline) {

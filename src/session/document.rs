@@ -11,7 +11,7 @@ use super::start::{Side, Start};
 use super::{By, Event, Misuse, Opening, Session};
 use crate::codes::Code;
 use crate::heads::Heads;
-use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, ReplicaId, Timeline};
+use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::control::OwnTimelines;
@@ -76,6 +76,7 @@ pub(super) enum Stage {
 pub(super) struct Theirs {
     pub(super) number: u32,
     pub(super) timeline: Timeline,
+    pub(super) origin: Origin,
     pub(super) begins: u64,
 }
 
@@ -411,7 +412,8 @@ impl Session {
         }
         let (out, back) = (mine.start_for(&theirs), theirs.start_for(&mine));
         let thorough = mine.thorough || theirs.thorough;
-        let skip_origin = theirs.surely_holds(mine.cursor).filter(|_| !thorough);
+        let skipped = theirs.surely_holds(mine.cursor).filter(|_| !thorough);
+        let skip_origin = skipped.map(|timeline| Origin::of(peer.hello.replica, timeline));
         let same_heads = !thorough && mine.digest == theirs.digest;
         let level = (theirs.tail, mine.tail, mine.digest);
         let ask_end = theirs.cursor.map(|cursor| {
@@ -421,14 +423,16 @@ impl Session {
         let own = open.own.into();
 
         document.stage = Stage::Open;
-        document.theirs = Some(Theirs { number: open.number, timeline: theirs.timeline, begins: open.begins });
+        let (timeline, begins) = (theirs.timeline, theirs.begins);
+        let origin = Origin::of(peer.hello.replica, timeline);
+        document.theirs = Some(Theirs { number: open.number, timeline, origin, begins });
         // Entries may have become durable since our Open: they are live.
         let Sending { tail, awaited, .. } = core::mem::take(&mut document.sending);
         let grown = document.digest != mine.digest;
         document.sending = Sending::new(mine.tail, u64::from(peer.hello.limits.window), open.acks);
         (document.sending.tail, document.sending.awaited) = (tail, awaited);
         document.sending.skip_origin = skip_origin;
-        document.sending.live_origin = Some(theirs.timeline);
+        document.sending.live_origin = Some(origin);
         document.peer_access = open.access;
         if same_heads {
             (document.in_step, document.told_level) = (Some(level), Some(level));

@@ -9,7 +9,7 @@ use super::sending::{Allowance, Step};
 use super::{Event, Live, Misuse, Output, Session, Timer};
 use crate::codes::Code;
 use crate::log::Chunk;
-use crate::op::Timeline;
+use crate::op::Origin;
 use crate::time::Instant;
 use crate::wire::changes::PACK_SLACK;
 use crate::wire::{Access, Ack, Announce, Credit, ImmediateAck, Malformed, Message, Packed, Point, Rewind};
@@ -75,7 +75,7 @@ impl Session {
 
     /// Passes entries that the peer brought itself, if these did come from it and this document is just there: then the
     /// peer is to be told.
-    fn pass_live(&mut self, number: u32, by: Timeline, from: u64, to: u64) -> bool {
+    fn pass_live(&mut self, number: u32, by: Origin, from: u64, to: u64) -> bool {
         let Some(document) = self.documents.get_mut(&number) else { return false };
         let passes = document.sending.is_at(from) && document.sending.live_origin == Some(by);
         if passes {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::codes::Code;
 use crate::heads::{Head, Heads};
 use crate::log::{Chunk, Comparison, Log};
-use crate::op::{Cursor, DocumentId, Op, ReplicaId, Timeline};
+use crate::op::{Cursor, DocumentId, Op, Origin, ReplicaId, Timeline};
 use crate::timeline::History;
 use crate::wire::control::Schema;
 use crate::wire::{Access, Durability, Packed, Point};
@@ -146,10 +146,10 @@ pub enum Input {
 pub enum Live {
     /// Packed once for all.
     Packed(Arc<[Packed]>),
-    /// All from one position to before another came by this timeline of a peer's, who needs to hear nothing of them.
+    /// All from one position to before another came from this peer, who needs to hear nothing of them.
     Brought {
-        /// The peer's timeline.
-        by: Timeline,
+        /// The peer.
+        by: Origin,
         /// The first position.
         from: u64,
         /// The position after the last.
@@ -177,8 +177,10 @@ pub enum Output {
     Take {
         /// The document.
         number: u32,
-        /// The peer's timeline that they come by.
-        origin: Timeline,
+        /// Where they come from, which is stored with them: what is not sent back is told by it.
+        origin: Origin,
+        /// The peer's timeline: that of its positions.
+        timeline: Timeline,
         /// The peer's log below this was taken before.
         from: u64,
         /// The peer's log below this has been taken with these ops.

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use crate::codes::Code;
 use crate::digest::state_digest;
 use crate::machine::Machine;
-use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::op::{Cursor, DocumentId, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::{Access, Durability, Message, Ping, Point, Tag};
@@ -240,6 +240,11 @@ impl Session {
         let document = self.documents.get(&number)?;
         let (timeline, taken) = (document.peer_timeline()?, document.receiving.taken?);
         Some(Cursor { timeline, position: taken.position })
+    }
+
+    /// Where what the peer sends of a document comes from, while both ends have it open.
+    pub(crate) fn origin(&self, number: u32) -> Option<Origin> {
+        Some(self.documents.get(&number)?.theirs.as_ref()?.origin)
     }
 
     /// The peer's timeline of a document that both ends have open, and how far it is durable here: nothing if the peer only

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::outstanding::Outstanding;
 use crate::heads::{Head, Heads};
 use crate::log::Chunk;
-use crate::op::{Entry, ReplicaId, Timeline};
+use crate::op::{Entry, Origin, ReplicaId};
 use crate::time::Instant;
 use crate::wire::changes::{pack, pack_part};
 use crate::wire::{Ack, Changes, Content, Packed, Point, Rewind};
@@ -36,10 +36,10 @@ pub(super) struct Sending {
     pub(super) outstanding: Outstanding,
     /// What the peer holds below `tail_at_open`, where its heads were asked for; and of whom it has another history.
     filter: Option<Arc<Heads>>,
-    /// Entries below `tail_at_open` that came by this timeline are the peer's own.
-    pub(super) skip_origin: Option<Timeline>,
-    /// Entries from `tail_at_open` on that came by this timeline came in by this session.
-    pub(super) live_origin: Option<Timeline>,
+    /// Entries below `tail_at_open` that came from there are the peer's own.
+    pub(super) skip_origin: Option<Origin>,
+    /// Entries from `tail_at_open` on that came from there came in by this session.
+    pub(super) live_origin: Option<Origin>,
     pub(super) tail_at_open: u64,
     staged: Option<Chunk>,
     /// The position that the host was asked to load from.
@@ -205,11 +205,11 @@ impl Sending {
     }
 
     fn omits(&self, position: u64, entry: &Entry) -> bool {
-        let came_from_peer = |timeline: Option<Timeline>| timeline.is_some() && entry.origin == timeline;
+        let came_from = |origin: Option<Origin>| origin.is_some() && entry.origin == origin;
         if position >= self.tail_at_open {
-            return came_from_peer(self.live_origin) || self.is_forked(entry.op.id.author);
+            return came_from(self.live_origin) || self.is_forked(entry.op.id.author);
         }
-        came_from_peer(self.skip_origin) || self.filter.as_ref().is_some_and(|heads| heads.covers(entry.op.id))
+        came_from(self.skip_origin) || self.filter.as_ref().is_some_and(|heads| heads.covers(entry.op.id))
     }
 
     /// The entries that the host was asked for.

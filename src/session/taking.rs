@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::document::Theirs;
 use super::receiving::{Bounds, Taken};
 use super::{Event, Output, Session, Timer};
 use crate::codes::Code;
@@ -72,7 +73,7 @@ impl Session {
         let datagram = self.link.is_datagram();
         let Some(document) = self.documents.get_mut(&number) else { return Ok(()) };
         let Some(theirs) = &document.theirs else { return Ok(()) };
-        let (theirs_begins, origin) = (theirs.begins, theirs.timeline);
+        let Theirs { timeline, origin, begins, .. } = *theirs;
         if document.grant == Access::Read {
             self.close_for(number, Code::READ_ONLY, "the peer may only read this document");
             return Ok(());
@@ -85,7 +86,7 @@ impl Session {
             return Ok(());
         }
         let bounds = Bounds {
-            begins: theirs_begins,
+            begins,
             window: u64::from(limits.window),
             op: u64::from(limits.op),
             park: datagram,
@@ -100,7 +101,7 @@ impl Session {
             Taken::Ops { from, to, mut ops, cost } => {
                 ops.retain(|op| !document.sending.is_forked(op.id.author));
                 self.undurable += cost;
-                self.link.outputs.push_back(Output::Take { number, origin, from, to, ops });
+                self.link.outputs.push_back(Output::Take { number, origin, timeline, from, to, ops });
                 self.acknowledge(number);
             }
             Taken::Part | Taken::Duplicate => self.acknowledge(number),

@@ -11,7 +11,7 @@ use super::varint::{put_varint, take_bytes, take_u32, take_u64_le, take_varint, 
 use super::{Malformed, Point};
 use crate::digest::BodyHash;
 use crate::log::Author;
-use crate::op::{Body, Op, OpId, ReplicaId, Timeline};
+use crate::op::{Body, Op, OpId, Origin, ReplicaId};
 
 /// Flag: positions and seqs are written as they are.
 pub const ABSOLUTE: u8 = 0x20;
@@ -219,8 +219,8 @@ pub struct Packed {
     pub cost: u64,
     /// The authors that must be announced before.
     pub authors: Vec<Author>,
-    /// The timeline that all of the ops came by, if it is the same.
-    pub origin: Option<Timeline>,
+    /// Where all of the ops came from, if it is the same.
+    pub origin: Option<Origin>,
 }
 
 /// Packs as many of `ops` as fit `max_bytes`, and says how many: at least one, unless the first alone is too large.

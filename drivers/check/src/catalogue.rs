@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use antiphon::codes::Code;
 use antiphon::heads::Head;
-use antiphon::op::{Body, Cursor, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::replica::{Admission, Authority, Config, Options};
 use antiphon::session::{self, FRAME_BYTES_MIN, Transport};
 use antiphon::storage::{Batch, Continuity, Identity, Storage, Transaction};
@@ -200,12 +200,12 @@ fn before(node: usize) -> Timeline {
 
 /// Somebody who is not here any more, and by whom its ops came.
 const STRANGER: ReplicaId = ReplicaId([0xff; 16]);
-const STRANGE: Option<Timeline> = Some(Timeline::new(0xff));
+const STRANGE: Option<Origin> = Some(Origin(Timeline::new(0xff).0));
 
 /// The disk of a node that was open once, and then held these ops and held the peer's log up to this cursor.
 fn disk_with(
     node: usize,
-    ops: &[(ReplicaId, &'static str, Option<Timeline>)],
+    ops: &[(ReplicaId, &'static str, Option<Origin>)],
     cursors: &[(ReplicaId, Cursor)],
 ) -> Result<Disk, Refused> {
     let mut disk = Disk::new();
@@ -276,7 +276,8 @@ fn clones(transport: Scope) -> Network<Participant> {
 /// The first was restored from a backup and does not know it: the second holds an op of its that it has lost.
 fn restored(authority: Authority) -> Network<Participant> {
     let knows = [(id(0), Cursor { timeline: before(0), position: 1 })];
-    let disks = [disk_with(0, &[], &[]), disk_with(1, &[(id(0), "lost", Some(before(0)))], &knows)].map(past);
+    let disks = [disk_with(0, &[], &[]), disk_with(1, &[(id(0), "lost", Some(Origin::of(id(0), before(0))))], &knows)]
+        .map(past);
     let [first, second] = disks;
     let (forks, renewals) = match authority {
         Authority::Upstream => (false, 2),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use antiphon::codes::Code;
 use antiphon::heads::{Heads, Judgement};
 use antiphon::log::{Chunk, Log};
-use antiphon::op::{Body, Cursor, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::session::{By, Config, Event, Input, Live, Local, Misuse, Opening, Output};
 use antiphon::storage::{Batch, Continuity, Identity, Storage, Transaction};
 use antiphon::timeline::History;
@@ -227,9 +227,9 @@ impl Host {
                 let accepted = Input::Authenticated(Ok(()));
                 return [Some(accepted), up.opening(&self.disk, session)].into_iter().flatten().collect();
             }
-            Output::Take { number, origin, from: _, to, ops } => {
+            Output::Take { number, origin, timeline, from: _, to, ops } => {
                 let taken_by = Some((self.sessions, number));
-                up.take(session, taken_by, origin, to, ops, effects);
+                up.take(session, taken_by, origin, Cursor { timeline, position: to }, ops, effects);
             }
             Output::Load { number, from, max_cost } => {
                 let chunk = up.log.read(from, max_cost).or_else(|| {
@@ -260,13 +260,13 @@ impl Up {
         Some(Input::Open(Box::new(opening)))
     }
 
-    /// Ops of the peer's: what is new is written.
+    /// Ops of the peer's, whose log is held up to `cursor` with them: what is new is written.
     fn take(
         &mut self,
         session: &Session,
         taken_by: Option<(u64, u32)>,
-        origin: Timeline,
-        to: u64,
+        origin: Origin,
+        cursor: Cursor,
         ops: Vec<Op>,
         effects: &mut Vec<Effect>,
     ) {
@@ -289,7 +289,7 @@ impl Up {
                 }
             }
         }
-        let cursor = session.peer().map(|peer| (peer, Cursor { timeline: origin, position: to }));
+        let cursor = session.peer().map(|peer| (peer, cursor));
         self.waiting.push_back(Pending { entries, cursor, taken_by });
     }
 

@@ -1,8 +1,10 @@
 //! Documents: what is appended, and what is refused.
 
+use std::num::NonZeroU64;
+
 use antiphon::digest::BodyHash;
 use antiphon::heads::{Head, Heads};
-use antiphon::op::{Body, Cursor, DocumentId, Entry, OpId, Timeline};
+use antiphon::op::{Body, Cursor, DocumentId, Entry, OpId, Origin};
 use antiphon::storage::{Batch, Storage, StoredDocument, Transaction};
 use antiphon::timeline::{TIMELINES_MAX, TimelineRecord};
 
@@ -64,7 +66,7 @@ pub fn entries_come_back<H: Harness>(harness: &mut H) {
     ];
     let mut batch = model.batch(&id, bodies.iter().cloned().map(|body| (replica(1), body)));
     for (index, entry) in batch.entries.iter_mut().enumerate() {
-        entry.origin = [None, Some(Timeline::new(u64::MAX)), Some(Timeline::new(1))][index % 3];
+        entry.origin = [None, Some(Origin(NonZeroU64::MAX)), Some(Origin(NonZeroU64::MIN))][index % 3];
     }
     model.append(&mut storage, batch);
     // The same bodies once more, in batches of one and by two authors in turn.

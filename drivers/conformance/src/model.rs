@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::rng::{Ratio, Rng};
 use antiphon::storage::{Batch, Continuity, Identity, Storage, StoredDocument, Transaction};
 use antiphon::timeline::{TIMELINES_MAX, TimelineRecord};
@@ -220,7 +220,7 @@ pub(crate) fn random_write(model: &Model, rng: &mut Rng) -> Transaction {
             let ops: Vec<_> = (0..count).map(|_| (pick(rng, &authors()), random_body(rng))).collect();
             let mut batch = model.batch(&document, ops);
             if rng.chance(Ratio::one_in(2)) {
-                let origin = Some(Timeline::new(rng.next_u64()));
+                let origin = Some(Origin::of(pick(rng, &peers()), Timeline::new(rng.next_u64())));
                 batch.entries.iter_mut().for_each(|entry| entry.origin = origin);
             }
             if count == 0 || rng.chance(Ratio::one_in(3)) {

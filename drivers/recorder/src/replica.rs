@@ -120,7 +120,7 @@ impl Tokens {
             };
             let mut words = [0; 56];
             words[..16].copy_from_slice(&id.author.0);
-            let origin = origin.map_or(0, |timeline| timeline.0.get());
+            let origin = origin.map_or(0, |origin| origin.0.get());
             for (word, number) in words[16..].chunks_exact_mut(8).zip([id.seq, kind, body, chain.0, origin]) {
                 word.copy_from_slice(&number.to_le_bytes());
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
-use antiphon::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Entry, Op, OpId, Origin, ReplicaId};
 use antiphon::replica::{Input, Ticket};
 use antiphon::storage::Reply;
 use antiphon::wire::{Changes, Content, Message};
@@ -32,7 +32,7 @@ pub enum Written {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Strand {
     author: ReplicaId,
-    origin: Option<Timeline>,
+    origin: Option<Origin>,
     seq: u64,
     chain: Chain,
     /// It is one blank.
@@ -64,7 +64,7 @@ pub(crate) fn take_entries(ticket: Ticket, entries: &[Entry], left_out: Option<&
     let (mut strands, mut runs, mut bodies): (Vec<Strand>, Vec<(u32, u64)>, Vec<Bytes>) = Default::default();
     let mut bytes = 0;
     // Where each author is: the strand, and its last head there.
-    let mut authors: BTreeMap<(ReplicaId, Option<Timeline>), (u32, Head)> = BTreeMap::new();
+    let mut authors: BTreeMap<(ReplicaId, Option<Origin>), (u32, Head)> = BTreeMap::new();
     for Entry { op: Op { id, body }, chain, origin } in entries {
         let head = Head { seq: id.seq, chain: *chain };
         let known = authors.get_mut(&(id.author, *origin));

@@ -4,7 +4,7 @@ mod common;
 
 use antiphon::digest::BodyHash;
 use antiphon::heads::Head;
-use antiphon::op::{Body, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::replica::Input;
 use antiphon::storage::Reply;
 use antiphon::{Instant, Machine, Replica};
@@ -28,7 +28,7 @@ fn entries(kinds: &[(u8, u8, Vec<u8>)]) -> Vec<Entry> {
             3 => head.chain.0 ^= 1,
             _ => {}
         }
-        let origin = (kind % 16 > 10).then(|| Timeline::new(u64::from(*kind)));
+        let origin = (kind % 16 > 10).then(|| Origin::of(ReplicaId([7; 16]), Timeline::new(u64::from(*kind))));
         let op = Op { id: OpId { author: ReplicaId([author; 16]), seq: head.seq }, body };
         Entry { op, chain: head.chain, origin }
     };

@@ -6,7 +6,7 @@ use antiphon::codes::Code;
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Comparison;
-use antiphon::op::{Body, Cursor, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::replica::{Input, LinkId, Options};
 use antiphon::storage::{Reply, StoredDocument};
 use antiphon::timeline::TimelineRecord;
@@ -39,7 +39,7 @@ fn inputs() -> Vec<Input> {
         Reply::Document(stored),
         Reply::Cursor(Some(Cursor { timeline, position: 8 })),
         Reply::Entries(vec![
-            entry(Body::Bytes(Bytes::from_static(b"read")), Some(timeline)),
+            entry(Body::Bytes(Bytes::from_static(b"read")), Some(Origin(timeline.0))),
             entry(Body::Blank(BodyHash(7)), None),
         ]),
         Reply::Compared(Comparison::new(4)),

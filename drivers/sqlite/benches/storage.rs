@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use antiphon::digest::BodyHash;
 use antiphon::heads::Head;
-use antiphon::op::{Body, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, DocumentId, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::rng::Rng;
 use antiphon::storage::{Batch, Request, Storage, Transaction};
 use antiphon_sqlite::{Options, SqliteStorage};
@@ -41,7 +41,7 @@ impl Source {
 
     fn batch(&mut self, count: usize) -> Batch {
         let position = self.head.seq;
-        let origin = Some(Timeline::new(7));
+        let origin = Some(Origin::of(self.author, Timeline::new(7)));
         let entries = (0..count).map(|_| {
             let bytes: Bytes = (0..BODY_BYTES).map(|_| self.rng.next_u64() as u8).collect();
             self.head = self.head.then(BodyHash::of(&bytes));

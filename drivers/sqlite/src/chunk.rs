@@ -6,7 +6,7 @@
 
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
-use antiphon::op::{Body, Entry, OP_OVERHEAD, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Entry, OP_OVERHEAD, OpId, Origin, ReplicaId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ const ENTRY_OVERHEAD_MAX: usize = (16 + 10 + 10) + 11 + 9 + 16 + 12 + SEAL_BYTES
 struct Layout {
     /// Who authored, each with its head before the chunk.
     authors: Vec<(ReplicaId, Head)>,
-    origins: Vec<Option<Timeline>>,
+    origins: Vec<Option<Origin>>,
     runs: Vec<Run>,
     bodies: Vec<Stored>,
 }
@@ -152,7 +152,7 @@ pub(crate) struct Chunk {
 pub(crate) struct StoredEntry {
     pub(crate) id: OpId,
     pub(crate) chain: Chain,
-    pub(crate) origin: Option<Timeline>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) body: StoredBody,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use antiphon::codes::Code;
 use antiphon::digest::{BodyHash, Chain};
-use antiphon::op::{Cursor, Entry, OpId, ReplicaId};
+use antiphon::op::{Cursor, Entry, OpId, Origin, ReplicaId};
 use antiphon::session::{Ending, Transport};
 use antiphon::storage::Batch;
 use antiphon::wire::{Ack, Message, Point};
@@ -127,7 +127,7 @@ impl<N: Node> Network<N> {
                     format!("{:?} was never written so: {:?}", entry.op.id, entry.op.body),
                 ));
             }
-            let with_cursor = batch.cursors.iter().any(|(_, cursor)| cursor.timeline == origin);
+            let with_cursor = batch.cursors.iter().any(|(peer, cursor)| Origin::of(*peer, cursor.timeline) == origin);
             if !with_cursor && !self.scope.unfit {
                 return Err(Broken::new(CURSOR, format!("{:?} is written without a cursor", entry.op.id)));
             }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use antiphon::digest::BodyHash;
 use antiphon::heads::Head;
-use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::rng::Rng;
 use antiphon::storage::{Batch, Identity, Request, Storage, Transaction};
 use antiphon_sqlite::{Error, Options, SqliteStorage};
@@ -42,7 +42,11 @@ impl Script {
             let body = self.body(self.head.seq + 1);
             self.head = self.head.then(BodyHash::of(&body));
             let id = OpId { author: self.author, seq: self.head.seq };
-            Entry { op: Op { id, body: Body::Bytes(body) }, chain: self.head.chain, origin: Some(Timeline::new(5)) }
+            Entry {
+                op: Op { id, body: Body::Bytes(body) },
+                chain: self.head.chain,
+                origin: Some(Origin::of(self.author, Timeline::new(5))),
+            }
         };
         (0..count).map(|_| next()).collect()
     }
