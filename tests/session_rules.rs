@@ -6,7 +6,7 @@ use std::time::Duration;
 use antiphon::codes::Code;
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Log;
-use antiphon::op::{Body, Cursor, Op, OpId, ReplicaId, Timeline};
+use antiphon::op::{Body, Cursor, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::session::{Config, Event, Input, Live, Local, Opening, Output, Session, Transport};
 use antiphon::timeline::Opens;
 use antiphon::wire::*;
@@ -358,7 +358,8 @@ fn a_rewind_into_an_op_that_is_not_in_parts_is_refused() {
     give(&mut session, None, Message::Author(Announce { document: 7, number: 0, author: ReplicaId([2; 16]), base: 0 }));
     let content = Content::Live { author: 0, seq: 1, body: body(10) };
     give(&mut session, None, Message::Changes(Changes { document: 7, absolute: true, from: 0, content }));
-    log.take(Op { id: OpId { author: ReplicaId([2; 16]), seq: 1 }, body: body(10) }, Some(Timeline::new(2)));
+    let (peer, op) = (ReplicaId([2; 16]), Op { id: OpId { author: ReplicaId([2; 16]), seq: 1 }, body: body(10) });
+    log.take(op, Some(Origin::of(peer, Timeline::new(2))));
     let digest = log.heads().digest();
     session.handle(NOW, Input::Advance { number: 0, tail: 1, digest, held: 1, live: None }).unwrap();
     let mut asked = 0;
