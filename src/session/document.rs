@@ -310,7 +310,7 @@ impl Session {
 
     // ---------------------------------------------------------------------------------------- what the peer does
 
-    pub(super) fn on_document_message(&mut self, message: Message) -> Result<(), Malformed> {
+    pub(super) fn on_document_message(&mut self, message: Message, turn: u32) -> Result<(), Malformed> {
         match message {
             Message::Open(open) => self.on_open(open),
             Message::Denied(end) => self.on_end(end, false),
@@ -331,7 +331,7 @@ impl Session {
                     self.unexpected("changes came before Welcome");
                 }
             }
-            Message::Changes(changes) => self.on_changes(changes)?,
+            Message::Changes(changes) => self.on_changes(changes, turn)?,
             Message::Ack(ack) => self.on_ack(&ack)?,
             Message::Rewind(rewind) => self.on_rewind(&rewind)?,
             Message::ImmediateAck(wanted) => self.on_immediate_ack(wanted),

@@ -125,7 +125,7 @@ impl Session {
     pub(super) fn on_frame(&mut self, frame: Bytes) {
         self.link.stats.frames_received += 1;
         self.link.stats.bytes_received += frame.len() as u64;
-        let Some(frame) = self.unseal(frame) else {
+        let Some((frame, turn)) = self.unseal(frame) else {
             self.link.stats.frames_dropped += 1;
             return;
         };
@@ -139,12 +139,12 @@ impl Session {
             return self.end(Code::OVERSIZED, "a frame is over the stated limit");
         }
         self.last_heard = self.now;
-        if let Err(malformed) = self.on_message_frame(frame) {
+        if let Err(malformed) = self.on_message_frame(frame, turn) {
             self.end(Code::MALFORMED, &malformed.to_string());
         }
     }
 
-    fn on_message_frame(&mut self, frame: Bytes) -> Result<(), Malformed> {
+    fn on_message_frame(&mut self, frame: Bytes, turn_heard: u32) -> Result<(), Malformed> {
         match Message::from_frame(frame)? {
             Message::Hello(hello) => self.on_hello(hello),
             Message::Refuse(farewell) | Message::Goodbye(farewell) => self.on_farewell(farewell),
@@ -156,7 +156,7 @@ impl Session {
                 while let Some(inner) = self.link.next_control().filter(|_| self.ending().is_none()) {
                     let message = Message::from_frame(inner)?;
                     turn(&mut self.peer_turn, &message);
-                    self.on_document_message(message)?;
+                    self.on_document_message(message, turn_heard)?;
                 }
             }
             Message::Confirm(confirm) if self.link.is_datagram() => {
@@ -176,27 +176,26 @@ impl Session {
                     self.round_trip.sample(self.now.since(at));
                 }
             }
-            message => self.on_document_message(message)?,
+            message => self.on_document_message(message, turn_heard)?,
         }
         Ok(())
     }
 
-    /// The frame without what a datagram adds; `None` if it is damaged or not of this session.
-    fn unseal(&mut self, frame: Bytes) -> Option<Bytes> {
+    /// The frame without what a datagram adds, and its turn; `None` if it is damaged or not of this session.
+    fn unseal(&mut self, frame: Bytes) -> Option<(Bytes, u32)> {
         const HELLO: u8 = 0x01;
         if !self.link.is_datagram() {
-            return Some(frame);
+            return Some((frame, 0));
         }
         if let Some(peer) = &mut self.peer
             && let Some(turn) = peer.tag.turn_of(&frame)
         {
             let inner = frame.slice(..frame.len() - TRAILER_BYTES);
             peer.heard = true;
-            self.turn_heard = turn;
-            return (turn == 0 || is_changes(&inner)).then_some(inner);
+            return (turn == 0 || is_changes(&inner)).then_some((inner, turn));
         }
         if let Some(inner) = Tag::NONE.unseal(&frame) {
-            return (inner.first() == Some(&HELLO)).then_some(inner);
+            return (inner.first() == Some(&HELLO)).then_some((inner, 0));
         }
         // A frame with the new nonces proves that the peer has begun a new session on this path.
         let candidate = self.candidate.as_ref()?;

@@ -105,8 +105,6 @@ pub struct Session {
     parts_in: Option<u32>,
     /// The turn of the peer's changes, as its control messages tell, and whether a Close came since it began.
     peer_turn: (u32, bool),
-    /// The turn of the frame that is dealt with.
-    turn_heard: u32,
 }
 
 impl Session {
@@ -154,7 +152,6 @@ impl Session {
             repaired: (now, 0),
             parts_in: None,
             peer_turn: (0, false),
-            turn_heard: 0,
         };
         session.greet();
         session

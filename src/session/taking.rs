@@ -27,9 +27,9 @@ impl Session {
         self.unpark(number)
     }
 
-    pub(super) fn on_changes(&mut self, changes: Changes) -> Result<(), Malformed> {
+    pub(super) fn on_changes(&mut self, changes: Changes, turn: u32) -> Result<(), Malformed> {
         match self.by_peer.get(changes.document).copied() {
-            Some(number) if self.is_of_earlier_opening(number) => {
+            Some(number) if self.is_of_earlier_opening(number, turn) => {
                 self.link.stats.frames_dropped += 1;
                 Ok(())
             }
@@ -45,15 +45,15 @@ impl Session {
         }
     }
 
-    /// Whether the frame that is dealt with was sent before the peer opened the document anew. Turns repeat: the one that is
+    /// Whether changes of this turn were sent before the peer opened the document anew. Turns repeat: the one that is
     /// nearest to the peer's last is meant.
-    fn is_of_earlier_opening(&self, number: u32) -> bool {
+    fn is_of_earlier_opening(&self, number: u32, turn: u32) -> bool {
         if !self.link.is_datagram() {
             return false;
         }
-        let turn = self.documents.get(&number).map_or(0, |document| document.turn);
-        let behind = self.peer_turn.0.wrapping_sub(self.turn_heard) % Tag::TURNS;
-        behind < Tag::TURNS / 2 && behind > self.peer_turn.0.wrapping_sub(turn)
+        let opened = self.documents.get(&number).map_or(0, |document| document.turn);
+        let behind = self.peer_turn.0.wrapping_sub(turn) % Tag::TURNS;
+        behind < Tag::TURNS / 2 && behind > self.peer_turn.0.wrapping_sub(opened)
     }
 
     pub(super) fn unpark(&mut self, number: u32) -> Result<(), Malformed> {
