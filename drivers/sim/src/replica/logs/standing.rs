@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon::op::DocumentId;
 use antiphon::replica::{Admission, Event, Input, LinkId};
+use antiphon::storage::{Request, Transaction};
 use antiphon::wire::Access;
 
 use super::{Copy, Logs};
@@ -16,7 +17,8 @@ pub struct Standing {
     open: BTreeMap<(NodeId, DocumentId), Access>,
     /// The digest with which a link was in step last.
     in_step: BTreeMap<(LinkId, DocumentId), u64>,
-    forked: BTreeMap<(LinkId, DocumentId), ()>,
+    /// Where a fork was told of, and to whom, until that is mended.
+    forked: BTreeMap<(LinkId, DocumentId), NodeId>,
     /// What apps have closed, and not opened again: peers don't open it with them.
     closed: BTreeSet<(NodeId, DocumentId)>,
 }
@@ -44,14 +46,17 @@ impl Standing {
             }
             Happening::Told { event: Told::Event(Event::InStep { link, document, digest }), .. } => {
                 self.in_step.insert((*link, document.clone()), *digest);
-                self.forked.remove(&(*link, document.clone())); // one of them was mended
+                self.forked.remove(&(*link, document.clone())); // the other end has mended it
             }
-            Happening::Told { event: Told::Event(Event::Forked { link, document, .. }), .. } => {
-                self.forked.insert((*link, document.clone()), ());
+            Happening::Told { node, event: Told::Event(Event::Forked { link, document, .. }) } => {
+                self.forked.insert((*link, document.clone()), *node);
+            }
+            Happening::Done { node, request: (_, Request::Write(Transaction::Reset { document, .. })), .. } => {
+                self.forked.retain(|(_, forked), of| forked != document || of != node);
             }
             Happening::Disconnected { link, .. } => {
                 self.in_step.retain(|(of, _), _| of != link);
-                self.forked.retain(|(of, _), ()| of != link);
+                self.forked.retain(|(of, _), _| of != link);
             }
             Happening::Down { node, .. } => {
                 self.open.retain(|(of, _), _| of != node);
@@ -64,15 +69,15 @@ impl Standing {
     pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
         for (node, document) in self.open.keys() {
             let process = world.process(*node).ok_or_else(|| format!("{node} is down"))?;
-            let number = logs.document(document);
-            if number.and_then(|number| logs.copy(*node, number)).is_some_and(|copy| !copy.aside.is_empty()) {
-                return Err(format!("{node} has not dealt with what a reset of {document} put aside"));
-            }
             if process.links().iter().any(|link| self.fork_told(*link, document)) {
                 continue; // the app was told, and decides what becomes of what does not fit
             }
             if !process.replica().appending(document).is_done() {
                 return Err(format!("{node} has appends to {document} that are not durable"));
+            }
+            let number = logs.document(document);
+            if number.and_then(|number| logs.copy(*node, number)).is_some_and(|copy| !copy.aside.is_empty()) {
+                return Err(format!("{node} has not dealt with what a reset of {document} put aside"));
             }
         }
         world.paths().try_for_each(|path| self.path_rests(path, logs, world))
