@@ -1,7 +1,7 @@
 //! A run: two ends that an input shapes, and what goes from one to the other, looked at as it goes.
 
 use antiphon::codes::{Code, Retry};
-use antiphon::op::{Body, Cursor, Op, OpId};
+use antiphon::op::{Body, Cursor, Op, OpId, Origin};
 use antiphon::session::{By, Config, Event, Input, Output, Transport};
 use antiphon::wire::{Limits, Message, Tag};
 use antiphon::{Instant, Machine};
@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
                 let id = OpId { author: self.peer.replica, seq };
                 two.0.take(Op { id, body: body.clone() }, None);
                 if seq <= u64::from(kind >> 3 & 7) {
-                    one.0.take(Op { id, body }, Some(self.peer.timeline));
+                    one.0.take(Op { id, body }, Some(Origin::of(self.peer.replica, self.peer.timeline)));
                     one.1 = Some(Cursor { timeline: self.peer.timeline, position: seq });
                 }
             }
