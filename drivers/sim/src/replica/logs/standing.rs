@@ -21,12 +21,19 @@ pub struct Standing {
     forked: BTreeMap<(LinkId, DocumentId), NodeId>,
     /// What apps have closed, and not opened again: peers don't open it with them.
     closed: BTreeSet<(NodeId, DocumentId)>,
+    /// What apps had open last, and only to read: what such a node said may still be under way.
+    readers: BTreeSet<(NodeId, DocumentId)>,
 }
 
 impl Standing {
     /// How the app of a node has a document open, if it has.
     pub fn open(&self, node: NodeId, document: &DocumentId) -> Option<Access> {
         self.open.get(&(node, document.clone())).copied()
+    }
+
+    /// Whether the app of a node has a document open only to read, or had when it was open last.
+    pub fn reads(&self, node: NodeId, document: &DocumentId) -> bool {
+        self.readers.contains(&(node, document.clone()))
     }
 
     /// Whether a fork was told of on a link.
@@ -39,6 +46,10 @@ impl Standing {
             Happening::Told { node, event: Told::Took(Input::Open { document, options }) } => {
                 self.closed.remove(&(*node, document.clone()));
                 self.open.insert((*node, document.clone()), options.access);
+                match options.access {
+                    Access::Read => self.readers.insert((*node, document.clone())),
+                    Access::Write => self.readers.remove(&(*node, document.clone())),
+                };
             }
             Happening::Told { node, event: Told::Took(Input::Close { document }) } => {
                 self.open.remove(&(*node, document.clone()));
