@@ -63,6 +63,7 @@ pub fn catalogue() -> Vec<Case> {
         "sessions" "heads" sessions_without_cursors(Scope { cuts: 1, timers: 3, ..RELIABLE.of(&[1, 1]) });
         "sessions" "forked" forked_sessions();
         "sessions" "tail-lost" sessions_with_a_lost_tail();
+        "sessions" "copy" sessions_with_a_copy();
         "datagram" "mishap" sessions(Scope { mishaps: 1, timers: 3, ..DATAGRAM.of(&[1, 1]) });
         "datagram" "mishaps" sessions(Scope { mishaps: 2, timers: 2, ..DATAGRAM.of(&[2, 0]) });
         "datagram" "crash" sessions(Scope { crashes: 1, timers: 2, ..DATAGRAM.of(&[1, 1]) });
@@ -258,6 +259,15 @@ fn sessions_with_a_lost_tail() -> Network<Host> {
     let closings = vec![Code::TAIL_LOST, Code::MISMATCH];
     let scope = Scope { timers: 3, closings, unfit: true, ..RELIABLE.of(&[1, 1]) };
     hosts(WireLimits::default(), disks.map(past), scope)
+}
+
+/// The second end is a copy: its original has sent the first end an op under a new id, in the timeline that both remember.
+fn sessions_with_a_copy() -> Network<Host> {
+    let by = |replica| Some(Origin::of(replica, before(1)));
+    let knows = [(id(1), Cursor { timeline: before(1), position: 1 })];
+    let held = [(id(1), "copied", by(id(1))), (STRANGER, "under a new id", by(STRANGER))];
+    let disks = [disk_with(0, &held, &knows), disk_with(1, &[(id(1), "copied", None)], &[])];
+    hosts(WireLimits::default(), disks.map(past), Scope { cuts: 1, timers: 2, ..RELIABLE.of(&[1, 1]) })
 }
 
 /// The two ends of a chain are copies of one replica and do not meet: what each authors forks in the middle.
