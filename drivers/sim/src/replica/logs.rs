@@ -231,6 +231,11 @@ impl Logs {
         self.was_deceived
     }
 
+    /// Whether some replica believes so of a document, or did when its process ended, and gives positions out twice.
+    pub fn is_anyone_deceived(&self, document: DocumentNumber) -> bool {
+        self.deceived.keys().any(|(_, of)| *of == document)
+    }
+
     /// Whether two copies hold the same of all authors who have one history.
     fn agree_but_for_forks(&self, document: DocumentNumber, copies: [Option<&Copy>; 2]) -> bool {
         let History { chains, forked, .. } = &self.histories[document];

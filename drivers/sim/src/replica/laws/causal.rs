@@ -72,8 +72,9 @@ impl<A: App> Law<ReplicaNode<A>> for Causal {
                 Some(_) if !item.foreign && !elsewhere(item) => {
                     known[item.seq as usize - 1] = new_since_last(copy, position);
                 }
-                // Where histories differ, the same op may have come after different ones.
-                Some(_) if forked => {}
+                // Where histories differ, the same op may have come after different ones; and who holds what stood at a
+                // position once is taken to hold what stands there now.
+                Some(_) if forked || scene.ledger.is_anyone_deceived(change.document) => {}
                 Some(after) => {
                     let early = after.iter().find(|(author, seq)| {
                         copy.position(*author, *seq).is_none_or(|before| before as usize > position)
