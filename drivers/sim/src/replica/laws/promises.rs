@@ -142,8 +142,8 @@ impl Cursors {
         let theirs = logs.copies(document).filter_map(|(peer, copy)| Some((peer, copy, copy.end_of(timeline)?)));
         let mut lacking = None;
         for (peer, theirs, end) in theirs {
-            if logs.is_deceived(peer, document) {
-                return Ok(()); // its positions are not what it said they were
+            if [peer, node].into_iter().any(|node| logs.is_deceived(node, document)) {
+                return Ok(()); // its positions are not what it said they were: what stood there once is left out now
             }
             let epochs = (mine.epoch, theirs.epoch);
             let checked = self.checked.entry((node, document, timeline)).or_default();
