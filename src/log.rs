@@ -14,7 +14,7 @@ use crate::timeline::{History, Opens, TimelineRecord};
 /// The number that stands for an author on the wire, and the seq from which live frames count.
 ///
 /// Numbers are facts of this open of the replica: never reused, announced to a session before first use.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Author {
     /// Counted per document, from 0.
     pub number: u32,
@@ -25,7 +25,7 @@ pub struct Author {
 }
 
 /// A piece of a log: all entries from position `from` to before `to`, and the authors they need.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Chunk {
     /// The position of the first entry.
     pub from: u64,

@@ -4,11 +4,13 @@ use core::fmt;
 use core::ops::Add;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A moment in microseconds since an epoch that the driver chooses, usually its own start.
 ///
 /// It is monotonic and says nothing of the wall clock. Two machines that never exchange instants may have different
 /// epochs.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Instant(u64);
 
 impl Instant {

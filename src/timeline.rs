@@ -87,7 +87,8 @@ pub struct TimelineRecord {
 ///
 /// Only timelines in which the document grew are recorded; of the others the replica's [`Opens`] tell when they were,
 /// and so that they ended where the next recorded one begins.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "StoredHistory")]
 pub struct History {
     opens: Arc<Opens>,
     records: Vec<TimelineRecord>,
@@ -97,6 +98,32 @@ pub struct History {
     loaded_at: u64,
     /// The current timeline was begun here, and no append was stored in it yet.
     begun: bool,
+}
+
+/// A [`History`] as it was stored, perhaps damaged since.
+#[derive(Deserialize)]
+struct StoredHistory {
+    opens: Arc<Opens>,
+    records: Vec<TimelineRecord>,
+    forgotten: u64,
+    loaded_at: u64,
+    begun: bool,
+}
+
+impl TryFrom<StoredHistory> for History {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredHistory) -> Result<Self, Self::Error> {
+        let StoredHistory { opens, records, forgotten, loaded_at, begun } = stored;
+        let history = Self { opens, records, forgotten, loaded_at, begun };
+        if history.records.len() > TIMELINES_MAX {
+            return Err("there are more records than are kept");
+        }
+        if begun && !history.is_listed() {
+            return Err("the timeline that was begun has no record");
+        }
+        Ok(history)
+    }
 }
 
 impl History {

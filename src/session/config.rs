@@ -68,7 +68,7 @@ impl Default for Limits {
 }
 
 /// Who this end is, as it says in Hello.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Local {
     /// The replica.
     pub replica: ReplicaId,

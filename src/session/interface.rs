@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::codes::Code;
 use crate::heads::{Head, Heads};
@@ -17,7 +18,7 @@ use crate::wire::control::Schema;
 use crate::wire::{Access, Durability, Packed, Point};
 
 /// A document that the host opens on the session: what it holds of it, durably, at this moment.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Opening {
     /// The host's number of the document in its current timeline: never reused, the same on all sessions.
     pub number: u32,
@@ -64,7 +65,7 @@ impl Opening {
 }
 
 /// What happens to a session.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Input {
     /// A frame came from the peer, whole.
     Received(Bytes),
@@ -142,7 +143,7 @@ pub enum Input {
 }
 
 /// Entries that have just become durable, as all sessions get them that have the document open.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Live {
     /// Packed once for all.
     Packed(Arc<[Packed]>),

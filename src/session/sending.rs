@@ -8,6 +8,7 @@ use super::outstanding::Outstanding;
 use crate::heads::{Head, Heads};
 use crate::log::Chunk;
 use crate::op::{Entry, Origin, ReplicaId};
+use crate::small::SmallMap;
 use crate::time::Instant;
 use crate::wire::changes::{pack, pack_part};
 use crate::wire::{Ack, Changes, Content, Packed, Point, Rewind};
@@ -50,8 +51,8 @@ pub(super) struct Sending {
     resend: VecDeque<(Point, Point)>,
     /// After silence: everything from `received` on is sent again, at first one frame, then more with each answer.
     recovery: Option<Recovery>,
-    /// One bit an author number that the peer was told.
-    announced: Vec<u64>,
+    /// One bit an author number that the peer was told: by the number's 64th part, 64 of them.
+    announced: SmallMap<u32, u64>,
     /// The number of the newest Ack or Rewind.
     pub(super) acks_seen: u64,
     /// When the peer last took something, or the first of what it has not was sent.
@@ -489,12 +490,12 @@ impl Sending {
 
     /// Whether the author's number must still be told; afterwards it counts as told.
     pub(super) fn announce(&mut self, number: u32) -> bool {
-        let (word, bit) = (number as usize / 64, 1 << (number % 64));
-        if self.announced.len() <= word {
-            self.announced.resize(word + 1, 0);
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        let told = self.announced.get(word).copied().unwrap_or_default();
+        let new = told & bit == 0;
+        if new {
+            self.announced.insert(word, told | bit);
         }
-        let new = self.announced[word] & bit == 0;
-        self.announced[word] |= bit;
         new
     }
 }

@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::varint::{put_varint, take_bytes, take_u32, take_u64_le, take_varint, varint_len};
 use super::{Malformed, Point};
@@ -207,7 +208,7 @@ fn put_body(out: &mut Vec<u8>, body: &Body) {
 }
 
 /// What a range of a log becomes on the wire. The same bytes serve every session that has the document open.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Packed {
     /// The frame, without what a datagram adds.
     pub frame: Bytes,
