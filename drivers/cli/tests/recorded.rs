@@ -7,6 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use antiphon::codes::Code;
+use antiphon::op::{ReplicaId, Timeline};
+use antiphon::session::{Config, Input, Local, Output};
+use antiphon::{Instant as Moment, Machine, Session};
+use antiphon_recorder::session::Setup;
+use antiphon_recorder::{Options, Recorder, Ring};
 use common::{Ended, PATIENCE, Scratch, Server, antiphon, run, text};
 use serde_json::Value;
 
@@ -240,6 +246,51 @@ fn a_recording_is_drawn() {
             assert!(fs::read_to_string(&page).expect("the page is there").contains("\"frames\":[]"));
             fs::remove_dir_all(directory).expect("it is there");
         }
+    }
+}
+
+/// Who drives sessions by hand records them beside the other recordings of a directory.
+#[test]
+fn a_session_by_itself_is_replayed() {
+    let scratch = Scratch::new();
+    let trace = scratch.name("trace");
+    let local = |number: u8| Local {
+        replica: ReplicaId([number; 16]),
+        timeline: Timeline::new(number.into()),
+        previous: None,
+        nonce: number.into(),
+        token: Some(TOKEN.into()),
+    };
+    let (now, config) = (Moment::ZERO, Config::default());
+    let mut other = Session::new(now, config.clone(), local(2));
+    for redacted in [false, true] {
+        let ring = Ring::new(&trace).open().expect("the directory is new");
+        let setup = Setup { now, config: config.clone(), local: local(1) };
+        let mut session: Recorder<Session> = Recorder::new(setup, ring, Options { redacted, began: 0 });
+        while let Some(Output::Transmit(frame)) = other.poll() {
+            session.handle(now, Input::Received(frame)).expect("frames are never misuse");
+        }
+        let close = Input::Goodbye { code: Code::GOODBYE, reason: "enough".into(), retry_after: None };
+        [Input::Authenticated(Ok(())), close].map(|input| session.handle(now, input).expect("it was asked"));
+        session.finish();
+    }
+    let (events, summary, ended) = replay(&[&trace, "--run", "1"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let kinds: Vec<_> = events.iter().map(|event| event["kind"].as_str().expect("a word")).collect();
+    assert_eq!(kinds, ["Hello", "Answer", "Goodbye"]);
+    let wanted = events[0]["outputs"].as_array().expect("it was run again").iter().map(|line| &line["kind"]);
+    assert!(wanted.eq(["Hello", "Ask"]), "{}", events[0]);
+    assert_eq!((&summary["same"], &summary["replayed"]), (&Value::from(3), &Value::Bool(true)));
+    let text = run(&["replay", &trace, "--run", "2"], "").good();
+    assert!(text.contains("told, but not replayed: its bodies were left out"), "{text}");
+    for file in files(&trace) {
+        let bytes = fs::read(&file).expect("it can be read");
+        assert!(!bytes.windows(6).any(|window| window == b"secret"), "the token is in {}", file.display());
+    }
+    for flags in [["--html", "out.html"], ["--session", "1"]] {
+        let ended = run(&[&["replay", &trace], &flags[..]].concat(), "");
+        assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(flags[0]), "{}", ended.stderr);
     }
 }
 

@@ -3,7 +3,10 @@
 //! A [`Recorder`] is a machine around a machine, under whatever driver. For each input it writes `(now, input, digest of
 //! what came of it)`; as machines depend on nothing else, the inputs alone are the whole run. [`Run::replay`] makes the
 //! machine anew and compares every digest: the first that differs names the event at which another version, a damaged
-//! trace or a fault of the hardware shows. [`Transcript`] tells a replica's events as text.
+//! trace or a fault of the hardware shows. [`Told`] puts events into words.
+//!
+//! A [`Replica`](antiphon::Replica) is [`Recordable`], and so is a bare [`Session`](antiphon::Session), for who drives
+//! sessions by hand; what the latter is made of is in [`session`].
 //!
 //! ```
 //! use antiphon::replica::{Config, Input, Options};
@@ -57,7 +60,8 @@
 //! ```text
 //! kind      1 byte    0: an event; 1: an event at which the machine panicked; 2: the recording goes on in the next
 //!                     segment; 3: it ended in order
-//! digest    8 bytes   of what came of the event: XXH3-64 over outputs, misuse and deadline
+//! digest    8 bytes   of what came of the event: XXH3-64 over outputs (with the first event, those before it too), misuse
+//!                     and deadline
 //! since     microseconds since the event before
 //! left out  bytes of bodies that a redacted trace has left out
 //! bodies    count, and for each twice its length and its bytes, or twice how many bodies of at least 32 bytes ago it was
@@ -68,19 +72,22 @@
 //!
 //! # Secrets
 //!
-//! [Tokens](antiphon::session::Local::token) never get into a trace: as many stars stand for each, in inputs and in what
+//! [Tokens](antiphon::session::Local::token) never get into a trace: as many stars stand for each, in setups, in inputs and in what
 //! digests are computed over, and hashes over Hellos are those over Hellos with stars. How long a token was can be seen.
 //! Bodies do get into it, and files of a ring can be read by their owner only; with [`Ring::redacted`] bodies are left
 //! out, and digests and chains with them; so that it can be drawn, frames sent are in it as those received are. Names of documents, ids, and hashes over whole histories stay.
 
 mod events;
 mod format;
+mod line;
 mod recorder;
 mod replay;
 mod replica;
 mod ring;
+pub mod session;
 mod sink;
 mod tokens;
+mod told;
 mod trace;
 mod transcript;
 mod writer;
@@ -88,11 +95,13 @@ mod written;
 
 pub use events::{End, Event, Events};
 pub use format::{FORMAT, Header, Outcome};
+pub use line::Line;
 pub use recorder::{Options, Recordable, Recorder};
 pub use replay::{Replay, Step};
 pub use replica::{Sent, Setup, Tokens};
 pub use ring::{BYTES_DEFAULT, BYTES_MIN, Files, Ring, SUFFIX};
 pub use sink::{Memory, Sink};
+pub use told::Told;
 pub use trace::{Error, NotReplayable, Run, Trace};
-pub use transcript::{Line, Transcript};
-pub use written::{Strand, Written};
+pub use transcript::Transcript;
+pub use written::{Strands, Written};

@@ -24,8 +24,8 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
     /// Its name in the headers of traces. Change it when inputs or setup change their form.
     const NAME: &'static str;
 
-    /// All that it is made of: with the inputs, it determines everything. No secret may be in it.
-    type Setup: Serialize + DeserializeOwned;
+    /// All that it is made of: with the inputs, it determines everything.
+    type Setup: Clone + Serialize + DeserializeOwned;
 
     /// The form in which inputs are written.
     type Written: Serialize + DeserializeOwned;
@@ -38,6 +38,12 @@ pub trait Recordable: Machine<Input: Clone + Serialize + DeserializeOwned, Outpu
 
     /// The machine at its beginning.
     fn make(setup: Self::Setup) -> Self;
+
+    /// The setup as it is written: without secrets, such that the machine does the same with it. It is asked for before
+    /// anything else; in a replay, where no secrets are, it is not.
+    fn censored(_censor: &mut Self::Censor, setup: &Self::Setup) -> Self::Setup {
+        setup.clone()
+    }
 
     /// The input as it is written: without secrets, such that the machine does the same with it; and its bodies, which
     /// are written once a segment, however often they come. Where something is to be left out, that is what bodies say,
@@ -82,7 +88,10 @@ struct Recording<M: Recordable> {
     outputs: VecDeque<M::Output>,
     censor: M::Censor,
     redacted: bool,
+    /// Of what was put out since the last event was over: before the first input there may be something.
     digest: Canonical,
+    /// What is kept of it, in a redacted trace.
+    kept: Vec<M::Kept>,
     /// `None` when the recording is over.
     writer: Option<Writer>,
     /// What went wrong until then.
@@ -97,16 +106,20 @@ impl<M: Recordable> Recorder<M> {
 
     /// Makes a machine, and records it from its first input on.
     pub fn new(setup: M::Setup, sink: impl Sink + 'static, options: Options) -> Self {
-        let writer = Writer::new(M::NAME, &setup, Box::new(sink), options);
-        let recording = Recording {
+        let mut censor = M::Censor::default();
+        let writer = Writer::new(M::NAME, &M::censored(&mut censor, &setup), Box::new(sink), options);
+        let mut recording = Recording {
             outputs: VecDeque::new(),
-            censor: M::Censor::default(),
+            censor,
             redacted: options.redacted,
             digest: Canonical::default(),
+            kept: Vec::new(),
             writer: Some(writer),
             failure: None,
         };
-        Self { machine: M::make(setup), recording: Some(Box::new(recording)) }
+        let mut machine = M::make(setup);
+        recording.drain(&mut machine);
+        Self { machine, recording: Some(Box::new(recording)) }
     }
 
     /// Ends the recording in order: all of it is where it belongs when this returns, if the disk can be written at all.
@@ -163,25 +176,31 @@ impl<M: Recordable> Recording<M> {
                 resume_unwind(panic)
             }
         };
+        self.drain(machine);
+        let Some(writer) = &mut self.writer else { return result };
         if self.redacted {
-            let mut kept = Vec::new();
-            while let Some(output) = machine.poll() {
-                kept.extend(M::kept(&mut self.censor, &output));
-                self.outputs.push_back(output);
-            }
+            writer.keep(&self.kept);
+            self.kept.clear();
             // A digest would tell bodies that can be guessed.
-            writer.keep(&kept);
             writer.end_event(Outcome::Digest(0));
             return result;
         }
-        self.digest.reset();
-        while let Some(output) = machine.poll() {
-            digest_output::<M>(&mut self.digest, &mut self.censor, &output);
-            self.outputs.push_back(output);
-        }
         let digest = close_digest(&mut self.digest, &result, machine.deadline());
+        self.digest.reset();
         writer.end_event(Outcome::Digest(digest));
         result
+    }
+
+    /// Takes what the machine has put out.
+    fn drain(&mut self, machine: &mut M) {
+        while let Some(output) = machine.poll() {
+            if self.redacted {
+                self.kept.extend(M::kept(&mut self.censor, &output));
+            } else {
+                digest_output::<M>(&mut self.digest, &mut self.censor, &output);
+            }
+            self.outputs.push_back(output);
+        }
     }
 }
 

@@ -72,11 +72,15 @@ impl<M: Recordable> Iterator for Replay<'_, M> {
         digest.reset();
         // A machine that panicked then will do so again; and a trace that was made up may lie to it.
         let ran = catch_unwind(AssertUnwindSafe(|| {
+            let mut drain = |machine: &mut M| {
+                while let Some(output) = machine.poll() {
+                    digest_output::<M>(digest, censor, &output);
+                    outputs.push(output);
+                }
+            };
+            drain(machine); // what it put out as soon as it was made
             let result = machine.handle(at, input);
-            while let Some(output) = machine.poll() {
-                digest_output::<M>(digest, censor, &output);
-                outputs.push(output);
-            }
+            drain(machine);
             close_digest(digest, &result, machine.deadline())
         }));
         let outcome = ran.map_or(Outcome::Panicked, Outcome::Digest);

@@ -13,8 +13,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::line::Line;
 use crate::recorder::Recordable;
-use crate::tokens::{From, Link, starred};
+use crate::tokens::{From, Link, may_have_token, starred};
+use crate::told::Told;
+use crate::trace::Run;
+use crate::transcript::Transcript;
 use crate::written::{Written, put_together, redacted_frame, take_apart, take_entries};
 
 /// What a replica is made of: the arguments of [`Replica::new`].
@@ -84,8 +88,7 @@ impl Tokens {
 
     /// The hash of a frame that is sent, without secrets.
     fn hash_sent(&mut self, link: LinkId, frame: &Bytes) -> u64 {
-        // Nothing else that we send has a secret in it: Hello and Welcome are the first two kinds.
-        if frame.first().is_some_and(|kind| *kind <= 2)
+        if may_have_token(frame)
             && let Some(state) = self.links.get_mut(&link)
         {
             return xxh3_64(&state.frame(From::Us, frame, |bare| bare));
@@ -146,7 +149,8 @@ impl Recordable for Replica {
     fn write(tokens: &mut Tokens, input: &Input, left_out: Option<&mut u64>) -> (Written, Vec<Bytes>) {
         match (input, left_out) {
             (Input::Storage { ticket, reply: Ok(Reply::Entries(entries)) }, left_out) => {
-                take_entries(*ticket, entries, left_out)
+                let (entries, bodies) = take_entries(entries, left_out);
+                (Written::Entries { ticket: *ticket, entries }, bodies)
             }
             (_, None) => take_apart(tokens.censored(input, |frame| frame)),
             (Input::Append { document, bodies }, Some(left_out)) => {
@@ -186,5 +190,21 @@ impl Recordable for Replica {
         let Output::Transmit { link, frame } = output else { return None };
         let frame = tokens.links.get_mut(link)?.frame(From::Us, frame, |bare| redacted_frame(bare, &mut 0));
         Some(Sent { link: *link, frame })
+    }
+}
+
+impl Told for Replica {
+    type Transcript = Transcript;
+
+    fn transcript(_: &Run) -> Transcript {
+        Transcript::new()
+    }
+
+    fn tell_input(transcript: &mut Transcript, input: &Input) -> Line {
+        transcript.input(input)
+    }
+
+    fn tell_output(transcript: &mut Transcript, output: &Output) -> Line {
+        transcript.output(output)
     }
 }

@@ -26,6 +26,11 @@ pub(crate) fn starred(token: Option<&Bytes>) -> Option<Bytes> {
     token.map(|token| vec![STAR; token.len()].into())
 }
 
+/// Whether a token, or a hash over one, can be in a frame that we send: in Hello and Welcome, the first two kinds.
+pub(crate) fn may_have_token(frame: &Bytes) -> bool {
+    frame.first().is_some_and(|kind| *kind <= WELCOME)
+}
+
 /// One link, and the Hellos on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {

@@ -223,6 +223,11 @@ impl Run {
         if header.segment > 0 {
             return Err(NotReplayable::NoBeginning(header.segment));
         }
-        crate::format::get(&header.setup).ok_or(NotReplayable::Setup)
+        self.made_of::<M>().ok_or(NotReplayable::Setup)
+    }
+
+    /// What the machine was made of, whether it can be replayed or not: every segment says it.
+    pub(crate) fn made_of<M: Recordable>(&self) -> Option<M::Setup> {
+        crate::format::get(&self.header().setup)
     }
 }

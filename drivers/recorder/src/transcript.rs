@@ -1,88 +1,22 @@
 //! A replica's inputs and outputs as text, with the names that numbers and tickets stand for.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use antiphon::codes::Code;
 use antiphon::op::DocumentId;
 use antiphon::replica::{Input, LinkId, Output, Question, Ticket};
 use antiphon::session::Transport;
 use antiphon::storage::{Reply, Request, Transaction};
-use antiphon_words::{
-    EventWords, Family, Field, FrameWords, Named, Sign, event_words, frame_words, input_words, with_reason,
-};
+use antiphon_words::{Sign, event_words, input_words};
 use bytes::Bytes;
 
-/// Something that went into a replica or came out of it, in words.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Line {
-    /// `<-` for a frame received, `->` for one sent, `=>` for what is asked or told, and nothing for what else happens.
-    pub arrow: &'static str,
-    /// The link, if it is about one.
-    pub link: Option<LinkId>,
-    /// The document, if it is about one whose name is known.
-    pub document: Option<DocumentId>,
-    /// One word for what it is: the kind of the message, `Append`, `Storage`.
-    pub kind: &'static str,
-    /// What frames of the kind are for, if it is one.
-    pub family: Option<Family>,
-    /// How it is marked in a picture, if it is worth a mark and no frame.
-    pub sign: Option<Sign>,
-    /// The rest: names, and what they stand for.
-    pub fields: Vec<Field>,
-}
-
-impl Line {
-    /// The fields as one text.
-    pub fn text(&self) -> String {
-        self.fields.iter().map(|(name, what)| format!("{name} {what}")).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Something that is no frame.
-    fn of(arrow: &'static str, kind: &'static str, sign: Option<Sign>) -> Self {
-        Self { arrow, link: None, document: None, kind, family: None, sign, fields: Vec::new() }
-    }
-
-    fn on(self, link: &LinkId) -> Self {
-        Self { link: Some(*link), ..self }
-    }
-
-    fn say(mut self, name: &'static str, what: impl ToString) -> Self {
-        self.fields.push((name, what.to_string()));
-        self
-    }
-
-    fn because(self, code: Code, reason: &str) -> Self {
-        let line = self.say("code", code);
-        Self { fields: with_reason(line.fields, reason.to_owned()), ..line }
-    }
-
-    fn words(arrow: &'static str, words: EventWords) -> Self {
-        let EventWords { kind, sign, link, document, fields } = words;
-        Self { arrow, link, document, kind, family: None, sign: Some(sign), fields }
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.arrow.is_empty() { "  " } else { self.arrow })?;
-        if let Some(LinkId(link)) = self.link {
-            write!(f, " [{link}]")?;
-        }
-        write!(f, " {}", self.kind)?;
-        if let Some(document) = &self.document {
-            write!(f, " {document}")?;
-        }
-        if self.fields.is_empty() { Ok(()) } else { write!(f, " {}", self.text()) }
-    }
-}
+use crate::line::{Line, Numbers, entries_text, frame_line};
 
 /// Puts a replica's inputs and outputs into words, and remembers what numbers and tickets stand for. It must be shown all
 /// of them, in order; where outputs are missing, as in a trace that can't be replayed, some names stay numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Transcript {
     links: BTreeMap<LinkId, Names>,
-    own: BTreeMap<u32, DocumentId>,
+    own: Numbers,
     asked: BTreeMap<Ticket, Asked>,
 }
 
@@ -90,8 +24,7 @@ pub struct Transcript {
 #[derive(Clone, Debug, Default)]
 struct Names {
     datagram: bool,
-    /// The documents by the peer's numbers.
-    peer: BTreeMap<u32, DocumentId>,
+    peer: Numbers,
 }
 
 #[derive(Clone, Debug)]
@@ -173,9 +106,7 @@ impl Transcript {
                 let line = of("Ask", None);
                 let (link, document, line) = match question {
                     Question::Peer { link, replica, token } => {
-                        let mut line = line.say("whether", format!("{replica} may connect"));
-                        line.fields.extend(token.as_ref().map(|_| ("shows", String::from("a token"))));
-                        (*link, None, line)
+                        (*link, None, line.whether_may_connect(replica, token.as_ref()))
                     }
                     Question::Document { link, replica, document, access, .. } => {
                         let wanted = format!("{access:?}").to_lowercase();
@@ -190,27 +121,8 @@ impl Transcript {
     }
 
     fn frame(&mut self, arrow: &'static str, link: LinkId, frame: &Bytes) -> Line {
-        let datagram = self.links.get(&link).is_some_and(|names| names.datagram);
-        let FrameWords { kind, family, document, number, mut fields } = frame_words(frame, datagram);
-        let sent = arrow == "->";
-        let names = self.links.entry(link).or_default();
-        if let (Some(number), Some(Named::Document(document))) = (number, &document) {
-            let numbered = if sent { &mut self.own } else { &mut names.peer };
-            numbered.insert(number, document.clone());
-        }
-        let document = document.and_then(|document| {
-            let (number, of_us) = match document {
-                Named::Document(document) => return Some(document),
-                Named::OfSender(number) => (number, sent),
-                Named::OfReceiver(number) => (number, !sent),
-            };
-            let known = if of_us { &self.own } else { &names.peer }.get(&number).cloned();
-            if known.is_none() {
-                fields.insert(0, ("document", format!("number {number}")));
-            }
-            known
-        });
-        Line { arrow, link: Some(link), document, kind, family: Some(family), sign: None, fields }
+        let Names { datagram, peer } = self.links.entry(link).or_default();
+        frame_line(arrow, frame, *datagram, &mut self.own, peer).on(&link)
     }
 }
 
@@ -219,10 +131,7 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Document(stored) => format!("tail {}, {} authors", stored.tail, stored.heads.len()),
         Reply::Cursor(None) => String::from("none"),
         Reply::Cursor(Some(cursor)) => format!("{} of {:?}", cursor.position, cursor.timeline),
-        Reply::Entries(entries) => {
-            let bytes: usize = entries.iter().map(|entry| entry.op.body.wire_len()).sum();
-            format!("{} entries, {bytes} bytes", entries.len())
-        }
+        Reply::Entries(entries) => entries_text(entries),
         Reply::Compared(comparison) => format!("from {}, {} forks", comparison.from, comparison.forks.len()),
         Reply::Chains(chains) => format!("{} chains", chains.len()),
         Reply::Written => String::from("done"),

@@ -21,16 +21,23 @@ pub enum Written {
     Entries {
         /// The question's.
         ticket: Ticket,
-        /// The authors of the entries, each once or more.
-        strands: Vec<Strand>,
-        /// The entries in order: the number of a strand, and how many are its next.
-        runs: Vec<(u32, u64)>,
+        /// What it read.
+        entries: Strands,
     },
+}
+
+/// Entries without their bodies, and without what follows from others.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Strands {
+    /// The authors of the entries, each once or more.
+    strands: Vec<Strand>,
+    /// The entries in order: the number of a strand, and how many are its next.
+    runs: Vec<(u32, u64)>,
 }
 
 /// Entries of one author whose seqs and chains follow from those of the first.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Strand {
+struct Strand {
     author: ReplicaId,
     origin: Option<Origin>,
     seq: u64,
@@ -48,18 +55,14 @@ const SPLIT_BYTES_MIN: usize = 40;
 pub(crate) fn take_apart(mut input: Input) -> (Written, Vec<Bytes>) {
     let bodies = match &mut input {
         Input::Append { bodies, .. } => std::mem::take(bodies),
-        Input::Received { frame, .. } => {
-            let bodies = bodies_at_end(frame);
-            frame.truncate(frame.len() - bodies.iter().map(Bytes::len).sum::<usize>());
-            bodies
-        }
+        Input::Received { frame, .. } => split_frame(frame),
         _ => Vec::new(),
     };
     (Written::Input(input), bodies)
 }
 
 /// Entries, and beside them their bodies; or none of what these say, but how many bytes that is.
-pub(crate) fn take_entries(ticket: Ticket, entries: &[Entry], left_out: Option<&mut u64>) -> (Written, Vec<Bytes>) {
+pub(crate) fn take_entries(entries: &[Entry], left_out: Option<&mut u64>) -> (Strands, Vec<Bytes>) {
     let redacted = left_out.is_some();
     let (mut strands, mut runs, mut bodies): (Vec<Strand>, Vec<(u32, u64)>, Vec<Bytes>) = Default::default();
     let mut bytes = 0;
@@ -100,50 +103,70 @@ pub(crate) fn take_entries(ticket: Ticket, entries: &[Entry], left_out: Option<&
     if let Some(left_out) = left_out {
         *left_out += bytes;
     }
-    (Written::Entries { ticket, strands, runs }, bodies)
+    (Strands { strands, runs }, bodies)
 }
 
 /// The input of which these are the parts; `None` if they are those of none.
 pub(crate) fn put_together(written: Written, bodies: Vec<Bytes>) -> Option<Input> {
     match written {
         Written::Input(Input::Append { document, .. }) => Some(Input::Append { document, bodies }),
-        Written::Input(Input::Received { link, frame }) if !bodies.is_empty() => {
-            let bytes = bodies.iter().map(Bytes::len).fold(frame.len(), usize::saturating_add);
-            if bytes > SPLIT_BYTES_MAX {
-                return None; // one body can be named often
-            }
-            let mut whole = Vec::with_capacity(bytes);
-            whole.extend_from_slice(&frame);
-            bodies.iter().for_each(|body| whole.extend_from_slice(body));
-            Some(Input::Received { link, frame: whole.into() })
+        Written::Input(Input::Received { link, frame }) => {
+            Some(Input::Received { link, frame: join_frame(frame, &bodies)? })
         }
         Written::Input(input) => bodies.is_empty().then_some(input),
-        Written::Entries { ticket, strands, runs } => {
-            let mut bodies = bodies.into_iter();
-            let mut heads: Vec<Option<Head>> = vec![None; strands.len()];
-            let mut entries = Vec::with_capacity(bodies.len());
-            for (number, count) in runs {
-                let strand = strands.get(number as usize)?;
-                let last = &mut heads[number as usize];
-                for _ in 0..count {
-                    let body = match (strand.blank, &last) {
-                        (Some(hash), None) => Body::Blank(hash),
-                        (Some(_), Some(_)) => return None,
-                        (None, _) => Body::Bytes(bodies.next()?),
-                    };
-                    let head = match last {
-                        None => Head { seq: strand.seq, chain: strand.chain },
-                        Some(last) if last.seq == u64::MAX => return None,
-                        Some(last) => last.then(body.hash()),
-                    };
-                    *last = Some(head);
-                    let op = Op { id: OpId { author: strand.author, seq: head.seq }, body };
-                    entries.push(Entry { op, chain: head.chain, origin: strand.origin });
-                }
-            }
-            bodies.next().is_none().then_some(Input::Storage { ticket, reply: Ok(Reply::Entries(entries)) })
+        Written::Entries { ticket, entries } => {
+            Some(Input::Storage { ticket, reply: Ok(Reply::Entries(put_entries_together(entries, bodies)?)) })
         }
     }
+}
+
+/// The entries of which these are the parts; `None` if they are those of none.
+pub(crate) fn put_entries_together(Strands { strands, runs }: Strands, bodies: Vec<Bytes>) -> Option<Vec<Entry>> {
+    let mut bodies = bodies.into_iter();
+    let mut heads: Vec<Option<Head>> = vec![None; strands.len()];
+    let mut entries = Vec::with_capacity(bodies.len());
+    for (number, count) in runs {
+        let strand = strands.get(number as usize)?;
+        let last = &mut heads[number as usize];
+        for _ in 0..count {
+            let body = match (strand.blank, &last) {
+                (Some(hash), None) => Body::Blank(hash),
+                (Some(_), Some(_)) => return None,
+                (None, _) => Body::Bytes(bodies.next()?),
+            };
+            let head = match last {
+                None => Head { seq: strand.seq, chain: strand.chain },
+                Some(last) if last.seq == u64::MAX => return None,
+                Some(last) => last.then(body.hash()),
+            };
+            *last = Some(head);
+            let op = Op { id: OpId { author: strand.author, seq: head.seq }, body };
+            entries.push(Entry { op, chain: head.chain, origin: strand.origin });
+        }
+    }
+    bodies.next().is_none().then_some(entries)
+}
+
+/// Takes the bodies from the end of a frame.
+pub(crate) fn split_frame(frame: &mut Bytes) -> Vec<Bytes> {
+    let bodies = bodies_at_end(frame);
+    frame.truncate(frame.len() - bodies.iter().map(Bytes::len).sum::<usize>());
+    bodies
+}
+
+/// The frame that ends with these bodies; `None` if it would have been too long to be split.
+pub(crate) fn join_frame(frame: Bytes, bodies: &[Bytes]) -> Option<Bytes> {
+    if bodies.is_empty() {
+        return Some(frame);
+    }
+    let bytes = bodies.iter().map(Bytes::len).fold(frame.len(), usize::saturating_add);
+    if bytes > SPLIT_BYTES_MAX {
+        return None; // one body can be named often
+    }
+    let mut whole = Vec::with_capacity(bytes);
+    whole.extend_from_slice(&frame);
+    bodies.iter().for_each(|body| whole.extend_from_slice(body));
+    Some(whole.into())
 }
 
 /// The bodies that a frame ends with, one after the other.

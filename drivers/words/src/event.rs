@@ -1,8 +1,10 @@
 //! What a replica tells its app, and what the app wants of it, in words.
 
-use antiphon::op::DocumentId;
+use antiphon::codes::Code;
+use antiphon::op::{DocumentId, ReplicaId};
 use antiphon::replica::{Event, Input, LinkId, Misuse};
-use antiphon::session::{By, Ending};
+use antiphon::session::{self, By, Ending};
+use antiphon::wire::Durability;
 
 use crate::frame::{Field, access, bytes_preview, with_reason};
 
@@ -81,18 +83,10 @@ pub fn event_words(event: &Event) -> EventWords {
     use Sign::{Bad, Good, Told, Trouble};
     let of = EventWords::of;
     match event {
-        Event::Connected { link, replica, durability } => of("Live session", Sign::Link)
-            .with(*link)
-            .say("replica", replica)
-            .say("acknowledges", format!("{durability:?}").to_lowercase()),
+        Event::Connected { link, replica, durability } => live(replica, *durability).with(*link),
         Event::Disconnected { link, ending } => {
-            let words = of("Session over", Sign::Link).with(*link);
-            match ending {
-                Some(Ending { code, reason, by, .. }) => {
-                    words.say("code", code).because(reason).say("said by", who(*by))
-                }
-                None => words.say("why", "the link went away under it"),
-            }
+            let over = || of("Session over", Sign::Link).say("why", "the link went away under it");
+            ending.as_ref().map_or_else(over, ended).with(*link)
         }
         Event::Opened { document, heads, tail } => {
             of("Opened", Told).about(document).say("tail", tail).say("authors", heads.len())
@@ -104,16 +98,11 @@ pub fn event_words(event: &Event) -> EventWords {
             .about(&batch.document)
             .say("entries", batch.entries.len())
             .say("positions", format!("{} to {}", batch.position, batch.tail())),
-        Event::Acknowledged { link, document, position } => {
-            of("Acknowledged", Told).with(*link).about(document).say("durable there", format!("below {position}"))
-        }
+        Event::Acknowledged { link, document, position } => acknowledged(*position).with(*link).about(document),
         Event::InStep { link, document, digest } => {
             of("In step", Good).with(*link).about(document).say("heads", format!("{digest:016x}"))
         }
-        Event::Forked { link, document, authors } => {
-            let authors: Vec<_> = authors.iter().map(ToString::to_string).collect();
-            of("Forked", Bad).with(*link).about(document).say("authors", authors.join(", "))
-        }
+        Event::Forked { link, document, authors } => forked(authors).with(*link).about(document),
         Event::Renewed { replica, before } => of("Renewed", Trouble).say("was", before).say("is now", replica),
         Event::Orphaned { document, ops } => of("Orphaned", Bad).about(document).say("ops", ops.len()),
         Event::Mended { document } => of("Mended", Good).about(document),
@@ -121,12 +110,61 @@ pub fn event_words(event: &Event) -> EventWords {
         Event::Recovered { document, seq, lost } => {
             of("Recovered", Good).about(document).say("own ops up to seq", seq).say("bodies lost", lost.len())
         }
-        Event::Closed { link, document, code, reason, by } => {
-            let words = of("Closed", Trouble).with(*link).about(document);
-            words.say("code", code).because(reason).say("said by", who(*by))
-        }
+        Event::Closed { link, document, code, reason, by } => closed(*code, reason, *by).with(*link).about(document),
     }
 }
+
+/// Puts what a session tells its host into words. What it calls by [a number](session::Event::number) is left to be named.
+pub fn session_event_words(event: &session::Event) -> EventWords {
+    use session::Event;
+    let of = EventWords::of;
+    match event {
+        Event::Connected { replica, durability } => live(replica, *durability),
+        Event::PeerOpened { document, access: to, .. } => {
+            of("Opened by the peer", Sign::Told).about(document).say("to", access(*to))
+        }
+        Event::Opened { own, .. } => of("Opened", Sign::Told).say("the peer holds own ops up to seq", own.seq),
+        Event::Acknowledged { acked, .. } => acknowledged(*acked),
+        Event::InStep { .. } => of("In step", Sign::Good),
+        Event::Forked { authors, .. } => forked(authors),
+        Event::DocumentClosed { code, reason, by, .. } => closed(*code, reason, *by),
+        Event::Released { document } => of("Released", Sign::Told).about(document),
+        Event::Closed(ending) => ended(ending),
+    }
+}
+
+// -------------------------------------------------------------------------------------------- what both tell
+
+fn live(replica: &ReplicaId, durability: Durability) -> EventWords {
+    let words = EventWords::of("Live session", Sign::Link).say("replica", replica);
+    words.say("acknowledges", format!("{durability:?}").to_lowercase())
+}
+
+fn ended(Ending { code, reason, by, .. }: &Ending) -> EventWords {
+    EventWords::of("Session over", Sign::Link).say("code", code).because(reason).say("said by", who(*by))
+}
+
+fn acknowledged(position: u64) -> EventWords {
+    EventWords::of("Acknowledged", Sign::Told).say("durable there", format!("below {position}"))
+}
+
+fn forked(authors: &[ReplicaId]) -> EventWords {
+    let authors: Vec<_> = authors.iter().map(ToString::to_string).collect();
+    EventWords::of("Forked", Sign::Bad).say("authors", authors.join(", "))
+}
+
+fn closed(code: Code, reason: &str, by: By) -> EventWords {
+    EventWords::of("Closed", Sign::Trouble).say("code", code).because(reason).say("said by", who(by))
+}
+
+fn who(by: By) -> &'static str {
+    match by {
+        By::Us => "this end",
+        By::Peer => "the other end",
+    }
+}
+
+// -------------------------------------------------------------------------------------------- what apps want
 
 /// Puts what an app wants of its replica into words. Inputs that are not the app's are none of these.
 pub fn input_words(input: &Input) -> Option<EventWords> {
@@ -152,11 +190,4 @@ pub fn input_words(input: &Input) -> Option<EventWords> {
         | Input::Storage { .. }
         | Input::Answer { .. } => return None,
     })
-}
-
-fn who(by: By) -> &'static str {
-    match by {
-        By::Us => "this end",
-        By::Peer => "the other end",
-    }
 }

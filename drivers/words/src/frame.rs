@@ -308,7 +308,8 @@ pub fn with_reason(mut fields: Vec<Field>, reason: String) -> Vec<Field> {
     fields
 }
 
-pub(crate) fn access(access: Access) -> &'static str {
+/// What an end does with a document, in a word.
+pub fn access(access: Access) -> &'static str {
     match access {
         Access::Read => "read",
         Access::Write => "write",

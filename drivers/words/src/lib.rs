@@ -14,5 +14,5 @@
 mod event;
 mod frame;
 
-pub use event::{EventWords, Sign, event_words, input_words};
-pub use frame::{Family, Field, FrameWords, Named, body_words, bytes_preview, frame_words, with_reason};
+pub use event::{EventWords, Sign, event_words, input_words, session_event_words};
+pub use frame::{Family, Field, FrameWords, Named, access, body_words, bytes_preview, frame_words, with_reason};

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use antiphon::op::DocumentId;
-use antiphon::replica::{Input, LinkId, Output as Wanted};
-use antiphon::{Instant, Replica};
-use antiphon_recorder::{
-    End, Error, Event, Header, Line, Outcome, Recordable as _, Run, Sent, Step, Trace, Transcript,
-};
+use antiphon::replica::LinkId;
+use antiphon::{Instant, Replica, Session};
+use antiphon_recorder::{End, Error, Event, Header, Line, Outcome, Recordable, Run, Step, Told, Trace};
 use antiphon_report::Picture;
 use antiphon_sim::run::quiet_panics;
 use serde::Serialize;
@@ -87,7 +85,7 @@ impl Place {
 
 /// An event, as a program reads it.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Said {
     run: u64,
     event: u64,
     at_us: u64,
@@ -174,9 +172,17 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         let error = format!("{} has no recording {}", path.display(), arguments.run.unwrap_or_default());
         return Err(Failure::usage(error, format!("name one that it has: {}", numbers.join(", "))));
     }
-    if let Some(other) = runs.iter().find(|run| run.header().machine != Replica::NAME) {
-        let error = format!("{} is a recording of a {:?}, not of a replica", path.display(), other.header().machine);
+    let of_session = |run: &&&Run| run.header().machine == Session::NAME;
+    if let Some(other) = runs.iter().find(|run| !of_session(run) && run.header().machine != Replica::NAME) {
+        let what = format!("{:?}, not of a replica or a session", other.header().machine);
+        let error = format!("{} is a recording of a {what}", path.display());
         return Err(Failure::new("trace_foreign", error, "replay it with the program that recorded it"));
+    }
+    let of_links = arguments.html.as_ref().map(|_| "--html").or(arguments.session.map(|_| "--session"));
+    if let (Some(flag), Some(_)) = (of_links, runs.iter().find(of_session)) {
+        let error =
+            format!("{} is a recording of a session by itself, which has no links to tell apart", path.display());
+        return Err(Failure::usage(error, format!("leave out {flag}")));
     }
     if arguments.html.is_some() && runs.len() > 1 {
         let numbers: Vec<_> = runs.iter().map(|run| run.header().run.to_string()).collect();
@@ -191,7 +197,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     }
     for run in runs {
         let drawing = arguments.html.is_some().then(|| drawing(arguments, run));
-        let summary = Telling { arguments, run, output, drawing }.tell()?;
+        let telling = Telling { arguments, run, output, drawing };
+        let summary = if of_session(&&run) { telling.tell::<Session>()? } else { telling.tell::<Replica>()? };
         failure = failure.or_else(|| summary.failure(path, &run.header().version));
     }
     failure.map_or(Ok(()), Err)
@@ -229,13 +236,14 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    fn tell(mut self) -> Result<Summary, Failure> {
+    fn tell<M: Told>(mut self) -> Result<Summary, Failure> {
         let header = self.run.header();
         if !self.output.is_json() {
             let began = date(header.began);
-            self.output.line(format!("recording {}: by antiphon {}, begun {began}", header.run, header.version))?;
+            let (run, version) = (header.run, &header.version);
+            self.output.line(format!("recording {run} of a {}: by antiphon {version}, begun {began}", M::NAME))?;
         }
-        let mut transcript = Transcript::new();
+        let mut transcript = M::transcript(self.run);
         let mut summary = Summary {
             run: header.run,
             events: 0,
@@ -246,13 +254,13 @@ impl Telling<'_> {
             end: String::new(),
             whole: true,
         };
-        let mut rest = match self.run.replay::<Replica>() {
+        let mut rest = match self.run.replay::<M>() {
             Ok(mut replay) => {
                 summary.replayed = true;
                 for step in replay.by_ref() {
                     let differs = step.differs();
                     summary.note(&step, &transcript);
-                    self.event(&mut transcript, &step.event, Some(&step.outputs).filter(|_| !differs), differs)?;
+                    self.event::<M>(&mut transcript, &step.event, Some(&step.outputs).filter(|_| !differs), differs)?;
                 }
                 replay.into_events()
             }
@@ -261,11 +269,11 @@ impl Telling<'_> {
                 self.run.events()
             }
         };
-        for event in rest.by_ref() {
+        for mut event in rest.by_ref() {
             summary.events += 1;
             // What was sent is in a trace that was redacted.
-            let sent: Vec<_> = event.kept.iter().cloned().map(Wanted::from).collect();
-            self.event(&mut transcript, &event, Some(&sent).filter(|_| header.redacted), false)?;
+            let sent: Vec<_> = std::mem::take(&mut event.kept).into_iter().map(Into::into).collect();
+            self.event::<M>(&mut transcript, &event, Some(&sent).filter(|_| header.redacted), false)?;
         }
         if let Some(end) = rest.end() {
             (summary.end, summary.whole) = (end.to_string(), End::is_whole(end));
@@ -282,19 +290,20 @@ impl Telling<'_> {
     }
 
     /// Tells an event, if it is wanted.
-    fn event(
+    fn event<M: Told>(
         &mut self,
-        transcript: &mut Transcript,
-        event: &Event<Input, Sent>,
-        outputs: Option<&Vec<Wanted>>,
+        transcript: &mut M::Transcript,
+        event: &Event<M::Input, M::Kept>,
+        outputs: Option<&Vec<M::Output>>,
         differs: bool,
     ) -> Result<(), Failure> {
         if self.arguments.quiet && self.drawing.is_none() {
             return Ok(());
         }
         // All of them are gone through, wanted or not: names are learned from them.
-        let input = transcript.input(&event.input);
-        let outputs = outputs.map(|outputs| outputs.iter().map(|output| transcript.output(output)).collect::<Vec<_>>());
+        let input = M::tell_input(transcript, &event.input);
+        let outputs =
+            outputs.map(|outputs| outputs.iter().map(|output| M::tell_output(transcript, output)).collect::<Vec<_>>());
         let Arguments { from, to, document, session, .. } = self.arguments;
         let early = from.is_some_and(|from| from.is_after(event.number, event.at));
         let late = to.is_some_and(|to| !to.is_after(event.number, event.at));
@@ -314,7 +323,7 @@ impl Telling<'_> {
             return Ok(());
         }
         if self.output.is_json() {
-            return self.output.object(&Told {
+            return self.output.object(&Said {
                 run: self.run.header().run,
                 event: event.number,
                 at_us: event.at.as_micros(),
@@ -341,7 +350,7 @@ impl Telling<'_> {
 
 impl Summary {
     /// One more event was run again.
-    fn note(&mut self, step: &Step<Replica>, transcript: &Transcript) {
+    fn note<M: Told>(&mut self, step: &Step<M>, transcript: &M::Transcript) {
         self.events += 1;
         if !step.differs() {
             self.same += 1;
@@ -354,7 +363,7 @@ impl Summary {
         self.differs = Some(Differs {
             event: step.event.number,
             at_us: step.event.at.as_micros(),
-            input: transcript.clone().input(&step.event.input).to_string().trim().to_owned(),
+            input: M::tell_input(&mut transcript.clone(), &step.event.input).to_string().trim().to_owned(),
             recorded: text(step.event.outcome),
             found: text(step.outcome),
         });
