@@ -154,7 +154,7 @@ fn traces(root: &Path) {
         let segment = recorded(transport, false);
         write(name, [&[0], &segment[..]].concat());
         let payloads = unframed(&segment);
-        let trace = Trace::read([framed(&payloads)]).expect("its header is right");
+        let trace = Trace::read([framed::<Replica>(setup(), &payloads)]).expect("its header is right");
         let mut replay = trace.runs[0].replay::<Replica>().expect("it has its beginning");
         assert!(replay.all(|step| !step.differs()), "{name}-framed is of no use");
         write(&format!("{name}-framed"), [&[1], &payloads[..]].concat());

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use antiphon::Replica;
-use antiphon_fuzz::framed;
-use antiphon_recorder::{Trace, Transcript};
+use antiphon::{Replica, Session};
+use antiphon_fuzz::{framed, session_setup, setup};
+use antiphon_recorder::{Recordable as _, Run, Told, Trace};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 
@@ -14,7 +14,11 @@ const CONSTANT: u64 = 4 << 20;
 
 fuzz_target!(|data: &[u8]| {
     let Some((form, rest)) = data.split_first() else { return };
-    let segment = if form % 2 == 0 { Bytes::copy_from_slice(rest) } else { framed(rest) };
+    let segment = match form % 4 {
+        1 => framed::<Replica>(setup(), rest),
+        3 => framed::<Session>(session_setup(), rest),
+        _ => Bytes::copy_from_slice(rest),
+    };
     let length = segment.len() as u64;
     let info = allocation_counter::measure(|| read(segment));
     let bound = PER_BYTE * length + CONSTANT;
@@ -24,17 +28,21 @@ fuzz_target!(|data: &[u8]| {
 fn read(segment: Bytes) {
     let Ok(trace) = Trace::read([segment]) else { return };
     for run in &trace.runs {
-        let mut transcript = Transcript::new();
-        let mut events = run.events::<Replica>();
-        for event in events.by_ref() {
-            assert!(!transcript.input(&event.input).to_string().is_empty());
-        }
-        assert!(events.end().is_some(), "every trace ends somehow");
-        let Ok(mut replay) = run.replay::<Replica>() else { continue };
-        let mut transcript = Transcript::new();
-        for step in replay.by_ref() {
-            let _ = transcript.input(&step.event.input).to_string();
-            step.outputs.iter().for_each(|output| _ = transcript.output(output).to_string());
-        }
+        if run.header().machine == Session::NAME { tell::<Session>(run) } else { tell::<Replica>(run) }
+    }
+}
+
+fn tell<M: Told>(run: &Run) {
+    let mut transcript = M::transcript(run);
+    let mut events = run.events::<M>();
+    for event in events.by_ref() {
+        assert!(!M::tell_input(&mut transcript, &event.input).to_string().is_empty());
+    }
+    assert!(events.end().is_some(), "every trace ends somehow");
+    let Ok(replay) = run.replay::<M>() else { return };
+    let mut transcript = M::transcript(run);
+    for step in replay {
+        let _ = M::tell_input(&mut transcript, &step.event.input).to_string();
+        step.outputs.iter().for_each(|output| _ = M::tell_output(&mut transcript, output).to_string());
     }
 }

@@ -17,4 +17,4 @@ pub use draw::drawn;
 pub use input::Reader;
 pub use play::Play;
 pub use run::Run;
-pub use trace::{framed, setup, unframed};
+pub use trace::{framed, session_setup, setup, unframed};

@@ -1,11 +1,13 @@
 //! Traces whose records are the fuzzer's, with checksums that fit: it would never find those.
 
-use antiphon::Replica;
+use antiphon::Instant;
+use antiphon::op::{ReplicaId, Timeline};
 use antiphon::replica::Config;
 use antiphon::rng::Rng;
+use antiphon::session::Local;
 use antiphon::storage::{Continuity, Identity};
 use antiphon::wire::varint::{put_varint, take_varint};
-use antiphon_recorder::{Memory, Recorder, Setup};
+use antiphon_recorder::{Memory, Recordable, Recorder, Setup, session};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -20,10 +22,17 @@ pub fn setup() -> Setup {
     Setup { config: Config::default(), identity, entropy: [1; 32] }
 }
 
-/// The segment in which these payloads are the records, each after two bytes of its length.
-pub fn framed(mut payloads: &[u8]) -> Bytes {
+/// What the session of every framed trace was made of.
+pub fn session_setup() -> session::Setup {
+    let (replica, timeline) = (ReplicaId([1; 16]), Timeline::new(1));
+    let local = Local { replica, timeline, previous: None, nonce: 1, token: None };
+    session::Setup { now: Instant::ZERO, config: Default::default(), local }
+}
+
+/// The segment of a machine of this setup in which these payloads are the records, each after two bytes of its length.
+pub fn framed<M: Recordable>(setup: M::Setup, mut payloads: &[u8]) -> Bytes {
     let memory = Memory::new(u64::MAX);
-    drop(Recorder::<Replica>::new(setup(), memory.clone(), Default::default()));
+    drop(Recorder::<M>::new(setup, memory.clone(), Default::default()));
     let empty = memory.segments().remove(0);
     let mut segment = empty[..header_bytes(&empty)].to_vec();
     let mut number = 0;

@@ -262,16 +262,18 @@ fn a_session_by_itself_is_replayed() {
         token: Some(TOKEN.into()),
     };
     let (now, config) = (Moment::ZERO, Config::default());
-    let mut other = Session::new(now, config.clone(), local(2));
     for redacted in [false, true] {
+        let mut other = Session::new(now, config.clone(), local(2));
         let ring = Ring::new(&trace).open().expect("the directory is new");
         let setup = Setup { now, config: config.clone(), local: local(1) };
         let mut session: Recorder<Session> = Recorder::new(setup, ring, Options { redacted, began: 0 });
         while let Some(Output::Transmit(frame)) = other.poll() {
             session.handle(now, Input::Received(frame)).expect("frames are never misuse");
         }
-        let close = Input::Goodbye { code: Code::GOODBYE, reason: "enough".into(), retry_after: None };
-        [Input::Authenticated(Ok(())), close].map(|input| session.handle(now, input).expect("it was asked"));
+        let close = Input::Goodbye { code: Code::SHUTDOWN, reason: "enough".into(), retry_after: None };
+        for input in [Input::Authenticated(Ok(())), close] {
+            session.handle(now, input).expect("it was asked");
+        }
         session.finish();
     }
     let (events, summary, ended) = replay(&[&trace, "--run", "1"]);
