@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use antiphon::log::Log;
 use antiphon::op::{Body, ReplicaId, Timeline};
@@ -16,6 +16,7 @@ use antiphon_recorder::session::Setup;
 use antiphon_recorder::{End as Ending, Memory, NotReplayable, Options, Outcome, Recorder, Told as _, Trace};
 use bytes::Bytes;
 use common::{DATAGRAM, run_of, with_payload};
+use quickcheck::quickcheck;
 
 const TOKENS: [&str; 2] = ["7f#kQz!v0^TjW-eG4hR", "M2&wXu?8sL~bN+dY6pC1"];
 /// So much of a token must not be anywhere.
@@ -259,5 +260,50 @@ fn documents_are_told_by_name() {
                 assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
             }
         }
+    }
+}
+
+/// Numbers in inputs are taken for what they are, not for how much there is.
+#[test]
+fn an_authors_number_takes_no_room() {
+    let memory = &recorded(Transport::Reliable, 0, TOKENS, false)[0];
+    let trace = Trace::read(memory.segments()).expect("it was just written");
+    let run = run_of(&trace);
+    let again = Memory::new(1 << 20);
+    let setup = run.setup::<Session>().expect("it has its beginning");
+    let info = allocation_counter::measure(|| {
+        let mut session: Recorder<Session> = Recorder::new(setup, again.clone(), Options::default());
+        for mut event in run.events::<Session>() {
+            if let Input::Loaded { chunk, .. } = &mut event.input {
+                chunk.authors.values_mut().for_each(|author| author.number = u32::MAX);
+            }
+            let _ = session.handle(event.at, event.input);
+        }
+        session.finish();
+        let trace = Trace::read(again.segments()).expect("it was just written");
+        let steps = run_of(&trace).replay::<Session>().expect("it has its beginning");
+        assert!(steps.count() > 20);
+    });
+    assert!(info.bytes_max < 8 << 20, "{} bytes", info.bytes_max);
+}
+
+quickcheck! {
+    /// With checksums that are right, so that the machine gets to see it.
+    fn whatever_is_made_up_is_refused_or_run(changes: Vec<(usize, usize, u8)>) -> bool {
+        static SEGMENT: OnceLock<Bytes> = OnceLock::new();
+        let segment = SEGMENT.get_or_init(|| recorded(Transport::Reliable, 0, TOKENS, false)[0].segments().remove(0));
+        let events = common::records(segment).len() - 1;
+        let forged = changes.into_iter().fold(segment.clone(), |segment, (number, place, bits)| {
+            with_payload(&segment, (number % events) as u64, |payload| {
+                let place = place % payload.len();
+                payload[place] ^= bits;
+            })
+        });
+        let trace = Trace::read([forged]).expect("its header is right");
+        let mut replay = run_of(&trace).replay::<Session>().expect("it has its beginning");
+        let steps = replay.by_ref().count();
+        let mut rest = replay.into_events();
+        let left = rest.by_ref().count();
+        steps + left <= events && rest.end().is_some()
     }
 }
