@@ -108,8 +108,8 @@ impl Trace {
     /// The recordings in a directory, or the segment in a file.
     ///
     /// # Errors
-    /// If there is none; if a file is no trace, or one of another format. In a directory, segments whose header is not
-    /// whole are [skipped](Self::skipped).
+    /// If there is none; if it is a file that is no trace, or one of another format. In a directory, such files, and segments
+    /// whose header is not whole, are [skipped](Self::skipped), if there are others.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if !fs::metadata(path)?.is_dir() {
             let segment = Segment::file(path, path.display().to_string())?;
@@ -120,9 +120,9 @@ impl Trace {
             let name = name.to_string();
             match Segment::file(&path.join(&name), name.clone()) {
                 Ok(segment) => segments.push(segment),
-                Err(error @ Error::Header) => skipped.push((name, error)),
                 Err(Error::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {} // the ring goes on
-                Err(error) => return Err(error),
+                Err(error @ Error::Unreadable(_)) => return Err(error),
+                Err(error) => skipped.push((name, error)),
             }
         }
         if segments.is_empty() {

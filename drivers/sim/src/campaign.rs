@@ -82,11 +82,10 @@ pub fn campaign<N: Workload>(
             scope.spawn(|| {
                 let mut summary = Summary::default();
                 loop {
-                    let from = next.fetch_add(SEEDS_AT_ONCE, Ordering::Relaxed);
-                    if from >= seeds.end {
-                        break;
-                    }
-                    let to = from.saturating_add(SEEDS_AT_ONCE).min(seeds.end);
+                    let after = |from: u64| from.saturating_add(SEEDS_AT_ONCE).min(seeds.end);
+                    let take = |from: u64| (from < seeds.end).then(|| after(from));
+                    let Ok(from) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else { break };
+                    let to = after(from);
                     (from..to).for_each(|seed| summary.add(seed, run::<N>(&profile(seed).plan::<N>(seed))));
                     progress(to - from);
                 }

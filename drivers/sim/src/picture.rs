@@ -130,7 +130,7 @@ impl Painter {
             painter.picture.lanes.push(Lane { name, note: node.setup.to_string() });
             painter.begin(
                 Instant::ZERO,
-                Where::Node(NodeId(place as u32)),
+                Where::Node(NodeId::of(place, node.name)),
                 Place::Lane(place),
                 Trouble::Down,
                 word("down"),

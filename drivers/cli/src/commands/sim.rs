@@ -1,6 +1,6 @@
 //! `antiphon sim`: replicas in a simulated world, a plan a seed, and the laws that must hold.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -29,7 +29,7 @@ const SHRINK_RUNS_MAX: usize = 10_000;
 #[command(group = clap::ArgGroup::new("one").args(["seed", "plan"]))]
 pub(crate) struct Arguments {
     /// Runs the plan of one seed
-    #[arg(long, value_name = "NUMBER", conflicts_with = "seeds")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     seed: Option<u64>,
     /// Runs the plans of the seeds from A to before B [default: 0..1000]
     #[arg(long, value_name = "A..B")]
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Documents that each replica has open
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().documents, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     documents: u32,
-    /// Ops that are written in each plan
+    /// Ops that are drawn for each plan; one for a replica that is down is not written
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().ops)]
     ops: u32,
     /// Who is joined with whom: pair, star, chain, ring, mesh or tree
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     /// How often paths are cut in each plan
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().partitions)]
     partitions: u32,
-    /// How often replicas go down in each plan
+    /// How often replicas go down in each plan; one that is down already stays so
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().crashes)]
     crashes: u32,
     /// Draws for each seed how many replicas, documents, ops, partitions and crashes there are, who is joined with whom, and
@@ -76,6 +76,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "replicas", "documents", "ops", "topology",
         "loss", "duplicate", "reorder", "corrupt", "partitions", "crashes", "varied"])]
     plan: Option<PathBuf>,
+    /// Prints the plan (--seed or --plan) as text, and runs nothing
+    #[arg(long, requires = "one", conflicts_with_all = ["shrink", "report", "complete", "jobs"])]
+    print: bool,
     /// Makes plans that break a law as small as it can
     #[arg(long)]
     shrink: bool,
@@ -122,6 +125,12 @@ struct Outcome {
     seeds_per_second: f64,
 }
 
+/// A plan that is shown.
+#[derive(Debug, Serialize)]
+struct Printed {
+    plan: String,
+}
+
 /// A plan that broke a law.
 #[derive(Debug, Serialize)]
 struct Failed {
@@ -139,6 +148,9 @@ fn as_text<S: Serializer>(plan: &Option<PlanOf<WriterNode>>, serializer: S) -> R
 }
 
 pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
+    if arguments.print {
+        return print(&planned(arguments)?, output);
+    }
     quiet_panics();
     let begun = Instant::now();
     let (summary, failed) = match &arguments.plan {
@@ -193,19 +205,43 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
 
 fn read_plan(file: &Path) -> Result<PlanOf<WriterNode>, Failure> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let bytes = std::fs::read(file).map_err(|error| {
         Failure::new("plan", format!("the plan {shown} can't be read: {error}"), "give --plan a file that can be read")
     })?;
-    text.parse().map_err(|error| {
-        Failure::usage(format!("{shown} is no plan: {error}"), "see what `antiphon sim --seed 0` runs")
-    })
+    let no_plan = |error: &dyn Display| {
+        Failure::usage(format!("{shown} is no plan: {error}"), "see one: `antiphon sim --seed 0 --print`")
+    };
+    let text = String::from_utf8(bytes).map_err(|_| no_plan(&"it is not text"))?;
+    text.parse().map_err(|error| no_plan(&error))
+}
+
+/// The one plan that is asked for.
+fn planned(arguments: &Arguments) -> Result<PlanOf<WriterNode>, Failure> {
+    match (&arguments.plan, arguments.seed.unwrap_or_default()) {
+        (Some(file), _) => read_plan(file),
+        (None, seed) => Ok(profile(arguments, seed).plan::<WriterNode>(seed)),
+    }
+}
+
+fn print(plan: &PlanOf<WriterNode>, output: &mut Output) -> Result<(), Failure> {
+    let text = plan.to_string();
+    if output.is_json() { output.object(&Printed { plan: text }) } else { output.line(text.trim_end()) }
+}
+
+/// The command that runs the plan in this file, for a shell.
+fn command_of(file: &Path) -> String {
+    let name = file.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+:,@%".contains(letter);
+    let plain = !name.is_empty() && name.chars().all(plain);
+    let word = if plain { name } else { format!("'{}'", name.replace('\'', r"'\''")) };
+    format!("antiphon sim --plan {word}")
 }
 
 fn run_file(file: &Path, shrinks: bool) -> Result<(Summary, Vec<Failed>), Failure> {
     let plan = read_plan(file)?;
     let mut summary = Summary::default();
     summary.add(0, run::<WriterNode>(&plan));
-    let command = format!("antiphon sim --plan {}", file.display());
+    let command = command_of(file);
     let failed = summary.failed.iter().map(|(_, violation)| failure(None, violation, &plan, shrinks, command.clone()));
     let failed = failed.collect();
     Ok((summary, failed))
@@ -229,16 +265,11 @@ fn failure(
 
 /// Draws the one plan that was run, or what was made of it.
 fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result<(), Failure> {
-    let (planned, title, mut command) = match (&arguments.plan, arguments.seed) {
-        (Some(plan), _) => {
-            let shown = plan.display();
-            (read_plan(plan)?, format!("the plan {shown}"), format!("antiphon sim --plan {shown}"))
-        }
+    let planned = planned(arguments)?;
+    let (title, mut command) = match (&arguments.plan, arguments.seed.unwrap_or_default()) {
+        (Some(file), _) => (format!("the plan {}", file.display()), command_of(file)),
         (None, seed) => {
-            let seed = seed.unwrap_or_default();
-            let profile = profile(arguments, seed);
-            let command = format!("antiphon sim --seed {seed}{}", flags(&profile));
-            (profile.plan::<WriterNode>(seed), format!("seed {seed}"), command)
+            (format!("seed {seed}"), format!("antiphon sim --seed {seed}{}", flags(&profile(arguments, seed))))
         }
     };
     let plan = failed.and_then(|failed| failed.plan.as_ref()).unwrap_or(&planned);

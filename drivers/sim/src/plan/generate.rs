@@ -169,12 +169,16 @@ impl Profile {
     /// over each path in both directions, more than once where it was lost, or where histories differ.
     fn budget<N: Workload>(&self, plan: &PlanOf<N>) -> Budget {
         const PATH_BYTES: u64 = 100_000;
+        /// Beyond so many ops, each may take its time at each hop, where windows are narrow and ways long.
+        const OPS_AT_ONCE: u32 = 100;
+        const OP_TIME: Duration = Duration::from_millis(200);
         let written = plan.steps.iter().map(|step| match &step.deed {
             Deed::Act(_, action) => N::bytes(action),
             _ => 0,
         });
         let (hops, paths) = (u64::from(self.replicas), plan.paths.len() as u64);
-        let time = Duration::from_secs(120 + 30 * hops);
+        let many = self.ops.saturating_sub(OPS_AT_ONCE) * hops as u32;
+        let time = Duration::from_secs(120 + 30 * hops) + OP_TIME * many;
         Budget { time, bytes: paths * (PATH_BYTES + 8 * written.sum::<u64>()) }
     }
 }
@@ -330,7 +334,7 @@ impl<S: Clone, A> Drawing<'_, S, A> {
             }
             5 => {
                 let clock = draw_clock(self.source, 1);
-                self.step(from, Deed::Clock(node, clock));
+                self.step(from, Deed::Clock(node, clock.skew));
             }
             6 => {
                 let pace = Pace { least: Duration::ZERO, most: self.source.millis(1, 300) };

@@ -130,7 +130,7 @@ pub enum Deed<A> {
     /// A node's process does nothing, or goes on.
     Pause(NodeName, bool),
     /// A node's clocks are set.
-    Clock(NodeName, Clock),
+    Clock(NodeName, i64),
     /// What the first or the second end of a path sends is lost, and nobody is told.
     Cut(PathName, [bool; 2]),
     /// A path goes down, and both ends are told.

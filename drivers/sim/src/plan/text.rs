@@ -16,6 +16,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ fn deed_text<A: fmt::Display>(deed: &Deed<A>) -> String {
         Deed::Pace(node, pace) => format!("pace {node} {}", pace_text(*pace)),
         Deed::Pause(node, true) => format!("pause {node}"),
         Deed::Pause(node, false) => format!("resume {node}"),
-        Deed::Clock(node, clock) => format!("clock {node} {}", clock_text(*clock)),
+        Deed::Clock(node, skew) => format!("clock {node} {}", clock_text(Clock { skew: *skew, drift: 0 })),
         Deed::Cut((first, second), [true, false]) => format!("cut {first}>{second}"),
         Deed::Cut((first, second), [false, true]) => format!("cut {second}>{first}"),
         Deed::Cut(path, _) => format!("cut {}", path_text(*path)),
@@ -169,32 +170,31 @@ where
     fn from_str(text: &str) -> Result<Self, BadPlan> {
         let (frames, heal, budget) = (Vec::new(), Duration::ZERO, Budget::default());
         let mut plan = Self { seed: 0, nodes: Vec::new(), paths: Vec::new(), steps: Vec::new(), frames, heal, budget };
-        let mut healed = false;
+        let (mut seeded, mut healed) = (false, false);
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split_once('#').map_or(line, |(line, _)| line).trim();
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let read = match word {
                 "" => Ok(()),
+                _ if healed => Err("nothing after the line that heals".to_owned()),
+                "seed" if mem::replace(&mut seeded, true) => Err("one seed".to_owned()),
                 "seed" => rest.parse().map(|seed| plan.seed = seed).map_err(|_| "a whole number".to_owned()),
                 "node" => read_node(rest).map(|node| plan.nodes.push(node)),
                 "path" => read_path(rest).map(|path| plan.paths.push(path)),
                 "frame" => read_frame(rest).map(|frame| plan.frames.push(frame)),
                 "at" => read_step(rest, &plan).map(|step| plan.steps.push(step)),
-                "heal" => read_heal(rest).map(|heal| {
+                "heal" => read_heal(rest, &plan).map(|heal| {
                     (plan.heal, plan.budget) = heal;
                     healed = true;
                 }),
                 _ => Err("seed, node, path, frame, at or heal".to_owned()),
             };
-            read.and_then(|()| plan.unknown_name().map_or(Ok(()), Err)).map_err(|expected| BadPlan {
-                line: number,
-                text: line.to_owned(),
-                expected,
-            })?;
+            let wrong = |()| plan.twice_named().or_else(|| plan.unknown_name()).map_or(Ok(()), Err);
+            read.and_then(wrong).map_err(|expected| BadPlan { line: number, text: line.to_owned(), expected })?;
         }
         if !healed {
             let expected = "a last line such as `heal 5s within 180s 400kB`".to_owned();
-            return Err(BadPlan { line: text.lines().count(), text: String::new(), expected });
+            return Err(BadPlan { line: text.lines().count().max(1), text: String::new(), expected });
         }
         plan.steps.sort_by_key(|step| step.at);
         Ok(plan)
@@ -202,6 +202,21 @@ where
 }
 
 impl<S, A> Plan<S, A> {
+    /// What was read last, if it was there before.
+    fn twice_named(&self) -> Option<String> {
+        if let Some((last, before)) = self.nodes.split_last()
+            && before.iter().any(|node| node.name == last.name)
+        {
+            return Some(format!("each node once, and {} was named before", last.name));
+        }
+        let (PlannedPath { name: (first, second), .. }, before) = self.paths.split_last()?;
+        if first == second {
+            return Some("a path between two nodes".to_owned());
+        }
+        let joins = |path: &PlannedPath| path.name == (*first, *second) || path.name == (*second, *first);
+        before.iter().any(joins).then(|| format!("each path once, and {first} and {second} were joined before"))
+    }
+
     /// A name in what was read last that stands for nothing.
     fn unknown_name(&self) -> Option<String> {
         let node = |name: &NodeName| !self.nodes.iter().any(|node| node.name == *name);
@@ -308,12 +323,16 @@ fn read_frame(text: &str) -> Read<PlannedFrame> {
     Ok(PlannedFrame { path: read_path_name(path)?, index, tamper })
 }
 
-fn read_heal(text: &str) -> Read<(Duration, Budget)> {
+fn read_heal<S, A>(text: &str, plan: &Plan<S, A>) -> Read<(Duration, Budget)> {
     let [at, "within", time, bytes] = text.split_whitespace().collect::<Vec<_>>()[..] else {
         return Err("when, and within what time and bytes: such as `heal 5s within 180s 400kB`".to_owned());
     };
     let bytes = parse_bytes(bytes).ok_or(crate::text::BYTES)?;
-    Ok((read_time(at)?, Budget { time: read_time(time)?, bytes }))
+    let at = read_time(at)?;
+    if let Some(late) = plan.steps.iter().find(|step| step.at > at) {
+        return Err(format!("a time not before {}, when there is a step", duration_text(late.at)));
+    }
+    Ok((at, Budget { time: read_time(time)?, bytes }))
 }
 
 fn read_step<S, A: FromStr<Err: fmt::Display>>(text: &str, plan: &Plan<S, A>) -> Read<Step<A>> {
@@ -353,7 +372,12 @@ fn read_deed<S, A: FromStr<Err: fmt::Display>>(text: &str, plan: &Plan<S, A>) ->
         ("pace", Some(pace)) => Deed::Pace(node()?, read_pace(pace)?),
         ("pause", None) => Deed::Pause(node()?, true),
         ("resume", None) => Deed::Pause(node()?, false),
-        ("clock", Some(clock)) => Deed::Clock(node()?, read_clock(clock)?),
+        ("clock", Some(clock)) => match read_clock(clock)? {
+            Clock { skew, drift: 0 } => Deed::Clock(node()?, skew),
+            _ => {
+                return Err("how far it is ahead, such as -3600s; how fast it is, is said where the node is".to_owned());
+            }
+        },
         ("cut", None) => match rest.split_once('>') {
             Some((from, to)) => {
                 let (from, to) = (read_name(from)?, read_name(to)?);

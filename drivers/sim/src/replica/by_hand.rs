@@ -26,7 +26,7 @@ impl<A: App> World<ReplicaNode<A>> {
 
     /// A replica on this disk, which may hold something, as a restored backup does; it is started.
     pub fn add_on(&mut self, disk: Disk, config: Config, continuity: Continuity) -> NodeId {
-        let name = self.nodes().count() as u64;
+        let name = self.nodes().count() as u32;
         let node = self.place(name, ReplicaDisk::on(disk), Setup { config, ..Setup::default() });
         self.start(node, continuity);
         node

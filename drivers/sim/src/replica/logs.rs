@@ -31,6 +31,8 @@ pub struct Logs {
     authors: BTreeMap<ReplicaId, AuthorNumber>,
     /// By node, then by document.
     copies: Vec<Vec<Copy>>,
+    /// Whose they are.
+    nodes: Vec<Option<NodeId>>,
     /// By document: what every author wrote, as it was first seen.
     histories: Vec<History>,
     change: Option<Change>,
@@ -197,8 +199,8 @@ impl Logs {
 
     /// All copies of a document.
     pub fn copies(&self, document: DocumentNumber) -> impl Iterator<Item = (NodeId, &Copy)> {
-        let copies = self.copies.iter().enumerate();
-        copies.filter_map(move |(node, copies)| Some((NodeId(node as u32), copies.get(document)?)))
+        let copies = self.nodes.iter().zip(&self.copies);
+        copies.filter_map(move |(node, copies)| Some(((*node)?, copies.get(document)?)))
     }
 
     /// What all authors wrote in a document.
@@ -266,7 +268,9 @@ impl Logs {
     fn copy_mut(&mut self, node: NodeId, document: DocumentNumber) -> &mut Copy {
         if self.copies.len() <= node.index() {
             self.copies.resize_with(node.index() + 1, Vec::new);
+            self.nodes.resize(node.index() + 1, None);
         }
+        self.nodes[node.index()] = Some(node);
         let copies = &mut self.copies[node.index()];
         if copies.len() <= document {
             copies.resize_with(document + 1, Copy::default);

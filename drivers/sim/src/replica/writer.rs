@@ -149,8 +149,8 @@ pub struct BadWrite;
 impl fmt::Display for BadWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "an action such as `append notes 20B`, `append notes 3x20B wait`, `open notes`, `close notes` or \
-                     `reset notes`",
+            "an action such as `append notes 20B` (at least 6B), `append notes 3x20B wait`, `open notes`, `close notes` \
+             or `reset notes`",
         )
     }
 }
@@ -177,6 +177,9 @@ impl FromStr for Write {
 fn append(document: DocumentId, what: &str, wait: bool) -> Result<Write, BadWrite> {
     let (ops, bytes) = what.split_once('x').unwrap_or(("1", what));
     let bytes = parse_bytes(bytes).and_then(|bytes| u32::try_from(bytes).ok()).ok_or(BadWrite)?;
+    if bytes < BODY_BYTES_MIN {
+        return Err(BadWrite);
+    }
     Ok(Write::Append { document, ops: ops.parse().map_err(|_| BadWrite)?, bytes, wait })
 }
 

@@ -35,35 +35,50 @@ use wires::{LinkEnd, Wire};
 
 /// A node of a world, whether it is up or not.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct NodeId(pub(crate) u32);
+pub struct NodeId {
+    index: u32,
+    name: u32,
+}
 
 /// A path between two nodes of a world.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PathId(pub(crate) u32);
+pub struct PathId {
+    index: u32,
+    ends: (u32, u32),
+}
 
 impl NodeId {
+    pub(crate) fn of(index: usize, name: u32) -> Self {
+        Self { index: index as u32, name }
+    }
+
     /// Its place among all nodes, in the order in which they were added.
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.index as usize
+    }
+
+    /// What a plan calls it; its place, where there is none.
+    pub fn name(self) -> u32 {
+        self.name
     }
 }
 
 impl PathId {
     /// Its place among all paths, in the order in which they were laid.
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.index as usize
     }
 }
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {}", self.0)
+        write!(f, "node {}", self.name)
     }
 }
 
 impl fmt::Display for PathId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "path {}", self.0)
+        write!(f, "path {}-{}", self.ends.0, self.ends.1)
     }
 }
 
@@ -215,13 +230,13 @@ impl<N: Node> World<N> {
     }
 
     /// The nodes.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<N> {
-        (0..self.slots.len() as u32).map(NodeId)
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.slots.iter().map(|slot| slot.id)
     }
 
     /// The paths.
-    pub fn paths(&self) -> impl Iterator<Item = PathId> + use<N> {
-        (0..self.paths.len() as u32).map(PathId)
+    pub fn paths(&self) -> impl Iterator<Item = PathId> {
+        self.paths.iter().map(|path| path.id)
     }
 
     // ---------------------------------------------------------------------------------------- time
@@ -311,7 +326,7 @@ impl<N: Node> World<N> {
         let Some(up) = &mut slot.up else { return };
         self.events += 1;
         self.at_once += 1;
-        self.trace.note([self.now.as_micros(), u64::from(node.0)]);
+        self.trace.note([self.now.as_micros(), u64::from(node.index)]);
         let timer = matches!(input, crate::node::Input::Timer);
         if let Err(misuse) = up.handle(slot.clock.monotonic(self.now), input) {
             panic!("the world uses nodes as it should: {misuse}");

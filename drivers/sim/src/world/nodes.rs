@@ -12,6 +12,7 @@ use crate::node::{Crash, Disk, Input, Moment, Node, Start};
 
 /// A node: what is there whether its process is up or not, and the process.
 pub(super) struct Slot<N: Node> {
+    pub(super) id: NodeId,
     pub(super) disk: N::Disk,
     pub(super) backup: Option<N::Disk>,
     pub(super) setup: N::Setup,
@@ -35,10 +36,11 @@ pub(super) struct Slot<N: Node> {
 
 impl<N: Node> World<N> {
     /// A new node on this disk, which is not started. `name` tells it from others when the dice are made.
-    pub(crate) fn place(&mut self, name: u64, disk: N::Disk, setup: N::Setup) -> NodeId {
-        let node = NodeId(self.slots.len() as u32);
-        let rng = self.dice(1, name);
+    pub(crate) fn place(&mut self, name: u32, disk: N::Disk, setup: N::Setup) -> NodeId {
+        let node = NodeId::of(self.slots.len(), name);
+        let rng = self.dice(1, name.into());
         self.slots.push(Slot {
+            id: node,
             disk,
             backup: None,
             setup,
@@ -85,7 +87,7 @@ impl<N: Node> World<N> {
         slot.up = Some(process);
         slot.doubtful = false;
         slot.starts += 1;
-        self.trace.note([self.now.as_micros(), 1 << 32 | u64::from(node.0)]);
+        self.trace.note([self.now.as_micros(), 1 << 32 | node.index() as u64]);
         self.happened(Happening::Started { node });
         self.carry_out(node, false);
         for path in self.slots[node.index()].paths.clone() {
@@ -128,7 +130,7 @@ impl<N: Node> World<N> {
     }
 
     fn went_down(&mut self, node: NodeId, how: Down, lost: usize, unfinished: bool) {
-        self.trace.note([self.now.as_micros(), 2 << 32 | u64::from(node.0)]);
+        self.trace.note([self.now.as_micros(), 2 << 32 | node.index() as u64]);
         self.happened(Happening::Down { node, how, lost, unfinished });
     }
 
@@ -187,7 +189,7 @@ impl<N: Node> World<N> {
         let slot = &mut self.slots[node.index()];
         let done = slot.up.as_mut().map(|up| act(slot.clock.monotonic(self.now), up))?;
         self.events += 1;
-        self.trace.note([self.now.as_micros(), 3 << 32 | u64::from(node.0)]);
+        self.trace.note([self.now.as_micros(), 3 << 32 | node.index() as u64]);
         self.carry_out(node, false);
         Some(done)
     }

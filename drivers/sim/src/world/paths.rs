@@ -67,6 +67,7 @@ pub enum Tamper {
 /// all. On a reliable path each connection is a wire of its own; the first end makes them. While one end does not know
 /// that its connection is gone, there may be two.
 pub(super) struct Path {
+    pub(super) id: PathId,
     pub(super) medium: Medium,
     pub(super) ends: [NodeId; 2],
     /// Which side's frames are lost, silently.
@@ -105,9 +106,10 @@ impl<N: Node> World<N> {
 
     /// The same without connecting it. `name` tells it from others when the dice are made.
     pub(crate) fn lay(&mut self, name: u64, first: NodeId, second: NodeId, medium: Medium) -> PathId {
-        let path = PathId(self.paths.len() as u32);
+        let path = PathId { index: self.paths.len() as u32, ends: (first.name(), second.name()) };
         let rng = self.dice(2, name);
         self.paths.push(Path {
+            id: path,
             medium,
             ends: [first, second],
             cut: [false; 2],

@@ -12,6 +12,7 @@ use antiphon_recorder::{End, Error, Event, Header, Line, Outcome, Recordable, Ru
 use antiphon_report::Picture;
 use antiphon_sim::run::quiet_panics;
 use serde::Serialize;
+use tracing::warn;
 
 use super::write_page;
 use crate::error::Failure;
@@ -191,13 +192,10 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     }
     quiet_panics(); // a panic that is run again is told like anything else
     let mut failure = None;
-    let skipped = if output.is_json() { &[] } else { &trace.skipped[..] };
-    for (name, error) in skipped {
-        output.line(format!("{name}: {error}; it is left out"))?;
-    }
+    trace.skipped.iter().for_each(|(name, error)| warn!("{name}: {error}; it is left out"));
     for run in runs {
         let drawing = arguments.html.is_some().then(|| drawing(arguments, run));
-        let telling = Telling { arguments, run, output, drawing };
+        let telling = Telling { arguments, run, output, drawing, told: 0 };
         let summary = if of_session(&&run) { telling.tell::<Session>()? } else { telling.tell::<Replica>()? };
         failure = failure.or_else(|| summary.failure(path, &run.header().version));
     }
@@ -233,6 +231,8 @@ struct Telling<'a> {
     run: &'a Run,
     output: &'a mut Output,
     drawing: Option<Drawing>,
+    /// Events that were wanted.
+    told: u64,
 }
 
 impl Telling<'_> {
@@ -278,6 +278,9 @@ impl Telling<'_> {
         if let Some(end) = rest.end() {
             (summary.end, summary.whole) = (end.to_string(), End::is_whole(end));
         }
+        if self.told == 0 && summary.events > 0 && !self.arguments.quiet {
+            warn!("none of the {} events is what --from, --to, --document and --session ask for", summary.events);
+        }
         if let (Some(drawing), Some(file)) = (self.drawing.take(), &self.arguments.html) {
             write_page("--html", file, &summary.drawn(drawing, header))?;
         }
@@ -315,6 +318,7 @@ impl Telling<'_> {
         if early || late || !(differs || wanted(&&input) || about.as_ref().is_some_and(|about| !about.is_empty())) {
             return Ok(());
         }
+        self.told += 1;
         if let Some(drawing) = &mut self.drawing {
             let lines = Some(&input).filter(wanted).into_iter().chain(about.iter().flatten().copied());
             lines.for_each(|line| drawing.add(event.at, line.clone()));
