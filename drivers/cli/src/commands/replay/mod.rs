@@ -278,7 +278,7 @@ impl Telling<'_> {
         if let Some(end) = rest.end() {
             (summary.end, summary.whole) = (end.to_string(), End::is_whole(end));
         }
-        if self.told == 0 && summary.events > 0 && !self.arguments.quiet {
+        if self.told == 0 && summary.events > 0 && !self.arguments.quiet && self.drawing.is_none() {
             warn!("none of the {} events is what --from, --to, --document and --session ask for", summary.events);
         }
         if let (Some(drawing), Some(file)) = (self.drawing.take(), &self.arguments.html) {
