@@ -421,3 +421,31 @@ fn a_blocked_sender_asks_seldom() {
     assert!((1..=1000).contains(&asked), "{asked} questions in ten seconds");
     assert!(!rig.ends[0].events.iter().any(|event| matches!(event, Event::Disconnected { .. })));
 }
+
+/// Each session is granted something, and what one brought stays when it goes.
+#[test]
+fn many_writers_don_t_fill_the_memory_while_the_disk_stalls() {
+    const WAITING: u64 = 100 << 10;
+    let mut rig = Rig::new(8);
+    let keeper = rig.add(Config { waiting_max: WAITING, ..small() });
+    rig.open(keeper, &doc());
+    let writers: Vec<_> = (0..40).map(|_| rig.add(small())).collect();
+    for writer in &writers {
+        rig.open(*writer, &doc());
+        rig.join(*writer, keeper, Transport::Reliable);
+    }
+    rig.run_for(SECOND);
+    rig.ends[keeper].stalled.insert(doc());
+    for writer in &writers {
+        rig.append(*writer, &doc(), numbered(0..32, 1000));
+    }
+    rig.run_for(10 * SECOND);
+    let cost = rig.ends[keeper].replica.memory_cost();
+    assert!((WAITING..WAITING + 2 * WINDOW + TAIL).contains(&cost), "{cost}");
+    assert!(rig.endings(keeper).is_empty(), "sessions go on, for other documents");
+    // Those who were refused are taken up again as soon as the disk works.
+    rig.ends[keeper].stalled.clear();
+    rig.run_for(10 * SECOND);
+    assert_eq!(rig.tail(keeper, &doc()), 40 * 32);
+    assert!(writers.iter().all(|writer| rig.same(keeper, *writer, &doc())));
+}

@@ -104,10 +104,11 @@ impl Replica {
             return; // until the peer has heard of it
         }
         let Some(peer) = to.session.peer() else { return };
+        let waiting_max = self.config.waiting_max;
         let Some(state) = self.documents.get_mut(document) else { return };
         let authority = state.options().authority;
         let admitted = state.mending.admits(&to.session, to.upstream, authority);
-        let ready = admitted && state.log().is_some();
+        let ready = admitted && state.log().is_some() && !state.is_overfull(waiting_max);
         let waiting = |attached: &&mut Attached| attached.stage == Stage::Waiting;
         if let Some(attached) = state.links.get_mut(link).filter(waiting).filter(|_| ready) {
             attached.stage = Stage::Cursor;

@@ -23,7 +23,8 @@ pub struct Config {
     pub read_max: u64,
     /// Reads under way at a time. Default 16.
     pub reads_max: usize,
-    /// Cost of appends that wait until their document is loaded. Default 64 MiB.
+    /// Cost of what waits for a document's storage, beyond which the app may not append, and the document is closed on
+    /// sessions that bring more, until the storage has written. Default 64 MiB.
     pub waiting_max: u64,
     /// How long a write may take. Default 30 s.
     pub write_deadline: Duration,

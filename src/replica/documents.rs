@@ -120,6 +120,11 @@ impl Document {
         self.mending.started_anew();
     }
 
+    /// Whether so much waits for the storage that peers may bring no more.
+    pub(super) fn is_overfull(&self, waiting_max: u64) -> bool {
+        self.pipeline.cost > waiting_max
+    }
+
     pub(super) fn memory_cost(&self) -> u64 {
         let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
         self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost

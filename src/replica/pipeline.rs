@@ -319,6 +319,11 @@ impl Replica {
         if state.number != number || state.log().is_none() {
             return;
         }
+        if state.is_overfull(self.config.waiting_max) {
+            // Each session was granted something, and each that comes after it again.
+            let document = document.clone();
+            return self.close_on(link, &document, Code::STORAGE_FAILED, "the storage does not keep up");
+        }
         state.pipeline.reserve(ops.len());
         // Ops of one author mostly stand together: their head is looked up and noted once.
         let mut run: Option<(ReplicaId, Head)> = None;
@@ -408,6 +413,7 @@ impl Replica {
             log.recorded();
         }
         log.extend(&batch.entries);
+        let was_overfull = state.is_overfull(self.config.waiting_max);
         state.grew = true;
         state.pipeline.settle();
         state.backoff = None; // not before: a disk that is full still lets itself be read
@@ -433,6 +439,9 @@ impl Replica {
             self.salvaged(&document, place);
         }
         self.go_on(&document);
+        if was_overfull {
+            self.attach_waiting(&document);
+        }
     }
 
     /// Goes on after a write: with a reset that waited for it, with what has gathered meanwhile, or with being idle.

@@ -6,7 +6,7 @@ use antiphon::replica::Input;
 use super::View;
 use crate::laws::Law;
 use crate::replica::{App, ReplicaNode, Told};
-use crate::world::Happening;
+use crate::world::{Happening, NodeId};
 
 /// A replica keeps in memory at most the tails of its documents, what its sessions were granted and is not durable, and
 /// what its app has appended and is not durable; and no session has more under way than it was granted. A single op may
@@ -17,10 +17,20 @@ pub struct Memory {
     largest: u64,
     /// Cost of everything that each app has appended.
     appended: Vec<u64>,
-    /// What the links of each node were granted that are gone, and may have left something to be written.
+    /// What the links of each node were granted that are gone, or on which a document was closed, and may have left
+    /// something to be written.
     left: Vec<u64>,
     /// Whether something has happened that can need memory.
     moved: bool,
+}
+
+impl Memory {
+    fn leave<A: App>(&mut self, scene: &View<'_, A>, node: NodeId, links: u64) {
+        self.left.resize(self.left.len().max(node.index() + 1), 0);
+        let config = scene.world.process(node).map(ReplicaNode::config);
+        let credit = config.map_or(0, |config| config.session.limits.credit);
+        self.left[node.index()] += links * (u64::from(credit) + self.largest);
+    }
 }
 
 impl<A: App> Law<ReplicaNode<A>> for Memory {
@@ -39,11 +49,10 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
                     self.appended[node.index()] += cost;
                 }
             }
-            Happening::Disconnected { node, .. } => {
-                self.left.resize(self.left.len().max(node.index() + 1), 0);
-                let config = scene.world.process(*node).map(ReplicaNode::config);
-                let credit = config.map_or(0, |config| config.session.limits.credit);
-                self.left[node.index()] += u64::from(credit) + self.largest;
+            Happening::Disconnected { node, .. } => self.leave(scene, *node, 1),
+            Happening::Told { node, event: Told::Took(Input::Close { .. }) } => {
+                let links = scene.world.process(*node).map_or(0, |process| process.links().len());
+                self.leave(scene, *node, links as u64);
             }
             Happening::Settled { node, .. } if std::mem::take(&mut self.moved) => {
                 let Some(process) = scene.world.process(*node) else { return Ok(()) };

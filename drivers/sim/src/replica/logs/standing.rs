@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use antiphon::codes::Code;
 use antiphon::op::DocumentId;
 use antiphon::replica::{Admission, Event, Input, LinkId};
+use antiphon::session::By;
 use antiphon::storage::{Request, Transaction};
 use antiphon::wire::Access;
 
@@ -23,6 +25,8 @@ pub struct Standing {
     closed: BTreeSet<(NodeId, DocumentId)>,
     /// What apps had open last, and only to read: what such a node said may still be under way.
     readers: BTreeSet<(NodeId, DocumentId)>,
+    /// What apps were told can't be rebuilt from where they wanted it, as that only reads.
+    forsaken: BTreeSet<(NodeId, DocumentId)>,
 }
 
 impl Standing {
@@ -62,6 +66,14 @@ impl Standing {
             Happening::Told { node, event: Told::Event(Event::Forked { link, document, .. }) } => {
                 self.forked.insert((*link, document.clone()), *node);
             }
+            Happening::Told { node, event: Told::Event(Event::Closed { document, code, by: By::Us, .. }) }
+                if *code == Code::FORBIDDEN =>
+            {
+                self.forsaken.insert((*node, document.clone()));
+            }
+            Happening::Told { node, event: Told::Event(Event::Mended { document }) } => {
+                self.forsaken.remove(&(*node, document.clone()));
+            }
             Happening::Done { node, request: (_, Request::Write(Transaction::Reset { document, .. })), .. } => {
                 self.forked.retain(|(_, forked), of| forked != document || of != node);
             }
@@ -80,7 +92,8 @@ impl Standing {
     pub(super) fn rest<A: App>(&self, logs: &Logs, world: &World<ReplicaNode<A>>) -> Result<(), String> {
         for (node, document) in self.open.keys() {
             let process = world.process(*node).ok_or_else(|| format!("{node} is down"))?;
-            if process.links().iter().any(|link| self.fork_told(*link, document)) {
+            let forsaken = self.forsaken.contains(&(*node, document.clone()));
+            if forsaken || process.links().iter().any(|link| self.fork_told(*link, document)) {
                 continue; // the app was told, and decides what becomes of what does not fit
             }
             if !process.replica().appending(document).is_done() {
@@ -108,6 +121,9 @@ impl Standing {
                 let admits = world.process(end).is_some_and(|node| node.admits() != Admission::Closed);
                 self.open(end, document).is_some() || admits && !self.closed.contains(&(end, document.clone()))
             });
+            if ends.into_iter().any(|end| self.forsaken.contains(&(end, document.clone()))) {
+                continue; // it is not open there any more
+            }
             let readers = ends.into_iter().any(|end| self.open(end, document) == Some(Access::Read));
             let Some(number) = logs.document(document).filter(|_| shared) else { continue };
             let copies = ends.map(|end| logs.copy(end, number));
