@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::heads::{Heads, Judgement};
 use crate::op::{Body, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
-use crate::timeline::{History, Opens, TimelineRecord};
+use crate::timeline::{History, Opens};
 
 /// The number that stands for an author on the wire, and the seq from which live frames count.
 ///
@@ -139,11 +139,6 @@ impl Log {
     /// The current timeline is durable, though nothing was appended in it.
     pub fn recorded(&mut self) {
         self.history.recorded();
-    }
-
-    /// The record that must be stored with the next append, if any.
-    pub fn unrecorded(&self) -> Option<TimelineRecord> {
-        self.history.unrecorded().then(|| self.history.current())
     }
 
     /// Forgets the oldest entries until those in memory cost at most `cost`.

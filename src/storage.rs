@@ -98,7 +98,7 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// How far the logs of peers are held with these entries.
     pub cursors: Vec<(ReplicaId, Cursor)>,
-    /// The timeline in which the entries get their positions, if this is the first append in it.
+    /// The timeline in which the entries get their positions: the document's newest, or one that begins with them.
     pub timeline: Option<TimelineRecord>,
     /// Entries put aside by a reset are dealt with below this place. At their end they are dropped.
     pub salvaged: Option<u64>,
@@ -109,6 +109,13 @@ impl Batch {
     pub fn tail(&self) -> u64 {
         self.position + self.entries.len() as u64
     }
+
+    /// Whether it goes to this tail, in the newest timeline or in one that begins there. A batch that does not was made when
+    /// the storage held what it has lost since: positions mean something else now.
+    pub fn goes_on(&self, tail: u64, newest: Option<&TimelineRecord>) -> bool {
+        let fits = |record: &TimelineRecord| record.begins == tail || newest == Some(record);
+        self.position == tail && self.timeline.as_ref().is_none_or(fits)
+    }
 }
 
 /// A write. Each is durable whole or not at all, and never without those before it.
@@ -116,7 +123,7 @@ impl Batch {
 pub enum Transaction {
     /// The replica's identity.
     Identity(Identity),
-    /// More of a document. Refused if [`Batch::position`] is not the tail.
+    /// More of a document. Refused if it does not [go on](Batch::goes_on) there.
     Append(Arc<Batch>),
     /// A document starts anew: its entries are put aside, before those that were and are not dealt with, for ops of theirs
     /// may follow on those; heads, timelines and cursors are gone; `timeline`, which begins at 0, is its only one.
@@ -321,7 +328,7 @@ impl StoredDocument {
     pub fn append(&mut self, batch: &Batch) {
         self.heads.extend(&batch.entries);
         self.tail = batch.tail();
-        self.timelines.extend(batch.timeline);
+        self.timelines.extend(batch.timeline.filter(|record| self.timelines.last() != Some(record)));
         let excess = self.timelines.len().saturating_sub(TIMELINES_MAX);
         self.timelines.drain(..excess);
         if let (Some(place), Some((from, to))) = (batch.salvaged, self.aside) {

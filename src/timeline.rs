@@ -164,7 +164,7 @@ impl History {
         self.records.last().is_some_and(|last| last.open == self.opens.count())
     }
 
-    /// Whether the next append must store [`current`](Self::current) with it.
+    /// Whether no append that is stored says when [`current`](Self::current) began.
     pub fn unrecorded(&self) -> bool {
         self.begun || !self.is_listed()
     }

@@ -25,6 +25,8 @@ pub(super) struct Attached {
     pub(super) forked: bool,
     /// How often it was opened again since the two were last in step.
     reopened: u32,
+    /// How often of these because they hold different things.
+    mismatched: u32,
     /// Which of the replica's openings it is, once it is open.
     opening: u64,
     /// The cursor as it is stored.
@@ -51,14 +53,14 @@ enum Stage {
 /// How often a document is opened again on a session before that is given up.
 const REOPENED_MAX: u32 = 8;
 /// The same, for digests that differ though the heads show no fork.
-const THOROUGH_MAX: u32 = 2;
+const MISMATCHED_MAX: u32 = 2;
 /// Logs that get a new timeline, and are opened again by everyone, because of one session.
 const TAILS_LOST_MAX: u32 = 64;
 
 impl Attached {
     pub(super) fn new(grant: Access) -> Self {
         let (thorough, forget_cursor, forked) = (false, false, false);
-        let (reopened, opening) = (0, 0);
+        let (reopened, mismatched, opening) = (0, 0, 0);
         Self {
             stage: Stage::Waiting,
             grant,
@@ -66,6 +68,7 @@ impl Attached {
             forget_cursor,
             forked,
             reopened,
+            mismatched,
             opening,
             stored: None,
             checking: None,
@@ -227,9 +230,10 @@ impl Replica {
         self.wait_on(link, document);
         let Some(attached) = self.attached(link, document) else { return };
         attached.reopened += 1;
+        attached.mismatched += u32::from(code == Code::MISMATCH);
         attached.thorough |= code == Code::MISMATCH || code == Code::SET_BACK;
         attached.forget_cursor |= code == Code::AUTHOR_GAP;
-        let hopeless = attached.reopened > REOPENED_MAX || code == Code::MISMATCH && attached.reopened > THOROUGH_MAX;
+        let hopeless = attached.reopened > REOPENED_MAX || attached.mismatched > MISMATCHED_MAX;
         if hopeless {
             self.detach(link, document);
             let reason = String::from("opening the document again and again did not bring it in step");
@@ -284,7 +288,7 @@ impl Replica {
         let Some(document) = self.numbers.get(&number).cloned() else { return };
         let Some(state) = self.documents.get_mut(&document) else { return };
         if let Some(attached) = state.links.get_mut(link) {
-            (attached.reopened, attached.thorough) = (0, false);
+            (attached.reopened, attached.mismatched, attached.thorough) = (0, 0, false);
         }
         let Some(digest) = state.log().map(|log| log.heads().digest()) else { return };
         self.event(Event::InStep { link, document: document.clone(), digest });

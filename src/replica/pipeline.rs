@@ -205,7 +205,7 @@ impl Document {
         let batch = Arc::new(Batch {
             document: id.clone(),
             position: log.tail(),
-            timeline: log.unrecorded().filter(|_| grows),
+            timeline: grows.then(|| log.history().current()),
             entries,
             cursors: core::mem::take(&mut pipeline.cursors).into_vec(),
             salvaged: pipeline.salvaged.take(),

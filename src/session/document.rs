@@ -36,7 +36,7 @@ pub(super) struct Document {
     pub(super) peer_level: Option<(u64, u64, u64)>,
     /// The same of us, as the peer was told last.
     pub(super) told_level: Option<(u64, u64, u64)>,
-    /// When the peer was told so, how often in vain, and whether its answer to that is still to come.
+    /// When the peer was told so, or asked since whether it means the same, and how often it was asked.
     pub(super) told: Told,
     /// The level at which the host was told that both are in step.
     pub(super) in_step: Option<(u64, u64, u64)>,
@@ -57,7 +57,6 @@ pub(super) struct Document {
 pub(super) struct Told {
     pub(super) at: Instant,
     pub(super) tries: u32,
-    pub(super) again: bool,
 }
 
 /// How far a document is open.

@@ -336,12 +336,7 @@ impl Session {
             self.on_skip(number, skip)?;
         }
         if let (Some(level), true, Some(document)) = (ack.level, newest, self.documents.get_mut(&number)) {
-            let told = Some((ack.held, level.tail, level.digest));
-            let again = core::mem::replace(&mut document.peer_level, told) == told;
-            // It says so again because it has not heard it from us, unless it answers our doing the same.
-            if again && !core::mem::take(&mut document.told.again) {
-                document.told_level = None;
-            }
+            document.peer_level = Some((ack.held, level.tail, level.digest));
         }
         self.check_level(number);
         self.wake(number);
@@ -472,9 +467,9 @@ impl Session {
             if self.level_due(number).is_some_and(|due| due <= now)
                 && let Some(document) = self.documents.get_mut(&number)
             {
-                document.told_level = None;
-                (document.told.tries, document.told.again) = (document.told.tries + 1, true);
-                self.send_ack(number);
+                (document.told.at, document.told.tries) = (now, document.told.tries + 1);
+                let to = document.sending.tail;
+                self.link.send(&Message::ImmediateAck(ImmediateAck { document: number, to }));
             }
             self.set_retransmit(number);
         }

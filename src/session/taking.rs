@@ -198,8 +198,11 @@ impl Session {
         let Some(number) = self.by_peer.get(wanted.document).copied() else { return };
         let Some(document) = self.documents.get_mut(&number) else { return };
         document.receiving.awaited = document.receiving.awaited.max(wanted.to);
-        let may_tell = self.link.is_datagram() || self.acks_due.contains(&number);
-        if document.receiving.is_awaited() && may_tell {
+        let may_be_lost = self.link.is_datagram();
+        if may_be_lost {
+            document.told_level = None;
+        }
+        if document.receiving.held >= wanted.to && (may_be_lost || self.acks_due.contains(&number)) {
             self.send_ack(number);
         }
     }
@@ -287,7 +290,7 @@ impl Session {
         }
     }
 
-    /// When a document that waits to hear from the peer that both are in step asks for it by saying so again.
+    /// When a document that waits to hear from the peer that both are in step asks for it.
     pub(super) fn level_due(&self, number: u32) -> Option<Instant> {
         let document =
             self.documents.get(&number).filter(|document| self.link.is_datagram() && document.awaits_level())?;

@@ -159,7 +159,7 @@ impl Host {
         let batch = Arc::new(Batch {
             document: document(),
             position: from,
-            timeline: up.log.unrecorded().filter(|_| !entries.is_empty()),
+            timeline: (!entries.is_empty()).then(|| up.log.history().current()),
             entries,
             cursors: cursor.into_iter().collect(),
             salvaged: None,

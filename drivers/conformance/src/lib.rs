@@ -35,7 +35,7 @@ pub use index::{chains_are_found, comparing_agrees_with_a_scan, requests_agree_w
 pub use logs::{
     cursors_are_kept_without_entries, cursors_come_with_their_entries, documents_are_listed_in_order,
     entries_come_back, entries_that_are_not_next_are_refused, reads_keep_to_their_limit, state_is_kept,
-    the_wrong_position_is_refused, unknown_documents_are_empty,
+    the_wrong_position_is_refused, the_wrong_timeline_is_refused, unknown_documents_are_empty,
 };
 pub use resets::{a_reset_puts_aside, resets_keep_the_order, salvage_ends_in_a_drop};
 
@@ -93,6 +93,7 @@ pub fn cases<H: Harness>() -> Vec<Case<H>> {
         cursors_are_kept_without_entries,
         cursors_come_with_their_entries,
         the_wrong_position_is_refused,
+        the_wrong_timeline_is_refused,
         entries_that_are_not_next_are_refused,
         chains_are_found,
         comparing_agrees_with_a_scan,

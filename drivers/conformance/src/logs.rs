@@ -176,6 +176,28 @@ pub fn the_wrong_position_is_refused<H: Harness>(harness: &mut H) {
     model.check(&mut harness.reopen(storage));
 }
 
+/// A batch of another timeline than the newest is refused, unless that begins with it: what gave the batch its position is
+/// no longer there.
+pub fn the_wrong_timeline_is_refused<H: Harness>(harness: &mut H) {
+    let mut storage = harness.fresh();
+    let (mut model, id) = some_log(&mut storage);
+    let tail = model.held(&id).state.tail;
+    let record = |number, begins| Some(TimelineRecord { open: number, timeline: timeline(number), begins });
+    let in_timeline = |model: &Model, timeline| Batch { timeline, ..model.batch(&id, [(replica(1), body("more"))]) };
+    for (number, begins) in [(1, tail), (1, tail), (2, tail + 2)] {
+        let batch = in_timeline(&model, record(number, begins));
+        model.append(&mut storage, batch);
+        model.check(&mut storage);
+    }
+    let others = [record(1, tail), record(2, tail), record(3, 0), record(3, tail + 2), record(2, tail + 4)];
+    for (index, timeline) in others.into_iter().enumerate() {
+        refused(&mut storage, &model, &in_timeline(&model, timeline), &format!("timeline {index}"));
+    }
+    let batch = in_timeline(&model, record(2, tail + 2));
+    model.append(&mut storage, batch);
+    model.check(&mut harness.reopen(storage));
+}
+
 /// An entry must be its author's next, counted within the batch too; else the whole batch is refused.
 pub fn entries_that_are_not_next_are_refused<H: Harness>(harness: &mut H) {
     let mut storage = harness.fresh();

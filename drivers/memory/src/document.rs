@@ -50,7 +50,8 @@ pub(crate) enum Undo {
 #[derive(Debug)]
 pub(crate) struct Before {
     tail: u64,
-    timelines: usize,
+    /// As they were, if one began.
+    timelines: Option<Vec<TimelineRecord>>,
     cursors: Vec<(ReplicaId, Option<Cursor>)>,
     salvage: Option<Box<Salvage>>,
 }
@@ -115,7 +116,7 @@ impl Contents {
 impl Document {
     fn append(&mut self, batch: &Batch) -> Result<Before, StorageError> {
         let tail = self.state.tail;
-        if batch.position != tail {
+        if !batch.goes_on(tail, self.state.timelines.last()) {
             let (document, position) = (batch.document.clone(), batch.position);
             return Err(StorageError::WrongPosition { document, position, tail });
         }
@@ -125,7 +126,8 @@ impl Document {
                 return Err(refused);
             }
         }
-        let timelines = self.state.timelines.len();
+        let begins = batch.timeline.is_some_and(|record| self.state.timelines.last() != Some(&record));
+        let timelines = begins.then(|| self.state.timelines.clone());
         let aside = self.state.aside;
         self.state.append(batch);
         let cursors = batch.cursors.iter().map(|(peer, cursor)| (*peer, self.cursors.insert(*peer, *cursor))).collect();
@@ -172,7 +174,9 @@ impl Document {
             self.state.heads.set(author, head);
         }
         self.state.tail = tail;
-        self.state.timelines.truncate(timelines);
+        if let Some(timelines) = timelines {
+            self.state.timelines = timelines;
+        }
         for (peer, cursor) in cursors.into_iter().rev() {
             match cursor {
                 Some(cursor) => self.cursors.insert(peer, cursor),

@@ -370,7 +370,7 @@ pub enum StorageError {
     Gone,
     /// The disk was told to fail.
     Failed,
-    /// A batch that does not go to the tail.
+    /// A batch that does not go to the tail, or does in another timeline.
     WrongPosition {
         /// The document.
         document: DocumentId,
@@ -403,6 +403,12 @@ impl fmt::Display for StorageError {
             Self::Gone => f.write_str("this holder of the disk is gone: it was killed or lost its power"),
             Self::Failed => f.write_str("the disk failed, as it was told to"),
             Self::WrongPosition { document, position, tail } => {
+                if position == tail {
+                    return write!(
+                        f,
+                        "{document}: a batch was refused, for its timeline is not that of position {tail}"
+                    );
+                }
                 write!(f, "{document}: a batch for position {position} was refused, for the tail is {tail}")
             }
             Self::NotNext { document, id: OpId { author, seq }, next } => {

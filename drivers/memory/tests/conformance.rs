@@ -55,6 +55,7 @@ enum Defect {
     LoneCursorsLost,
     CursorsBeforeEntries,
     PositionIgnored,
+    TimelineIgnored,
     SeqIgnored,
     ChainsInvented,
     ForksMissed,
@@ -85,6 +86,7 @@ const DEFECTS: [(Defect, &str); 31] = [
     (Defect::LoneCursorsLost, "cursors_are_kept_without_entries"),
     (Defect::CursorsBeforeEntries, "cursors_come_with_their_entries"),
     (Defect::PositionIgnored, "the_wrong_position_is_refused"),
+    (Defect::TimelineIgnored, "the_wrong_timeline_is_refused"),
     (Defect::SeqIgnored, "entries_that_are_not_next_are_refused"),
     (Defect::ChainsInvented, "chains_are_found"),
     (Defect::ForksMissed, "comparing_agrees_with_a_scan"),
@@ -163,7 +165,7 @@ impl Defective {
     /// The batch as this storage understands it.
     fn distort(&mut self, batch: &Batch) -> Result<Batch, StorageError> {
         let mut batch = Batch { document: self.id(&batch.document), ..batch.clone() };
-        let StoredDocument { tail, mut heads, .. } = self.inner.document(&batch.document)?;
+        let StoredDocument { tail, mut heads, timelines, .. } = self.inner.document(&batch.document)?;
         match self.defect {
             Some(Defect::EmptyBodiesBlanked) => {
                 for entry in &mut batch.entries {
@@ -180,6 +182,7 @@ impl Defective {
                 self.inner.write(&Transaction::Append(before.into()))?;
             }
             Some(Defect::PositionIgnored) => batch.position = tail,
+            Some(Defect::TimelineIgnored) if !batch.goes_on(tail, timelines.last()) => batch.timeline = None,
             Some(Defect::SeqIgnored) => {
                 for entry in &mut batch.entries {
                     let head = heads.get(entry.op.id.author).then(entry.op.body.hash());

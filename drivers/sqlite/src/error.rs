@@ -63,7 +63,7 @@ pub enum Error {
 /// Why a write was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// A batch that does not go to the tail.
+    /// A batch that does not go to the tail, or does in another timeline.
     WrongPosition {
         /// The document.
         document: DocumentId,
@@ -145,6 +145,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongPosition { document, position, tail } => {
+                if position == tail {
+                    return write!(
+                        f,
+                        "{document}: a batch was refused, for its timeline is not that of position {tail}"
+                    );
+                }
                 write!(f, "{document}: a batch for position {position} was refused, for the tail is {tail}")
             }
             Self::NotNext { document, id: OpId { author, seq }, next } => {

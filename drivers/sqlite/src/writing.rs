@@ -60,7 +60,7 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
         Some(found) => found,
         None => Found { log: next_log(connection, document)?, record: Record::default() },
     };
-    if batch.position != record.tail {
+    if !batch.goes_on(record.tail, record.timelines.last()) {
         let (document, position, tail) = (document.clone(), batch.position, record.tail);
         return Err(Fault::Refused(Refusal::WrongPosition { document, position, tail }));
     }
