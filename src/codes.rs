@@ -81,7 +81,7 @@ codes! {
     65 FORBIDDEN Peer Never "The peer has no right to open the document with this access";
     66 UNKNOWN_DOCUMENT Nobody Later "The end that states it does not hold the document and does not take it up";
     67 TOO_MANY_DOCUMENTS Peer Later "More documents are open on the session than the limits allow";
-    68 STORAGE_FAILED Sender Later "The storage of the end that states it failed; it opens the document again when it works";
+    68 STORAGE_FAILED Sender Later "The storage of the end that states it failed, or falls behind; it opens the document again when it works";
     69 MISMATCH Nobody Now "Both are at their tails but the digests of the heads differ, or an op differs from that of the same id; it is opened again with heads";
     70 AUTHOR_GAP Peer Now "An op came before its author's earlier ones; it is opened again with heads";
     71 TAIL_LOST Nobody Now "A cursor lies beyond the log's tail; the document is opened again with a new timeline";

@@ -243,7 +243,13 @@ impl Replica {
         state.state = State::Ready(Box::new(log));
         let wanted = state.is_wanted();
         if let Some(in_doubt) = state.in_doubt.take() {
-            let lost = in_doubt.into_iter().filter(|(id, _)| !held.covers(*id)).map(|(_, body)| body).collect();
+            let mut lost: Vec<_> =
+                in_doubt.into_iter().filter(|(id, _)| !held.covers(*id)).map(|(_, body)| body).collect();
+            if !lost.is_empty() {
+                // What was appended later may rely on what is lost.
+                lost.append(&mut state.waiting);
+                state.waiting_cost = 0;
+            }
             self.event(Event::Recovered { document: document.clone(), seq, lost });
         } else if wanted {
             self.event(opened);

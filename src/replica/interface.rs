@@ -290,7 +290,8 @@ pub enum Event {
         document: DocumentId,
         /// All own ops up to and with this seq are durable.
         seq: u64,
-        /// The bodies of own ops that are not, and must be appended again if they are still wanted.
+        /// The bodies of own ops that are not, and if there are any, all that was appended after them: in order, to be
+        /// appended again if they are still wanted.
         lost: Vec<Bytes>,
     },
     /// The document is not open with this peer, and will not be until one of the two opens it again.

@@ -1,6 +1,7 @@
 //! Links: sessions come and go.
 
 use alloc::boxed::Box;
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -269,15 +270,18 @@ impl Replica {
     }
 
     fn contest(&mut self, older: LinkId, newer: LinkId) {
-        let until = self.now + self.config.contest_max;
-        let begun = self.contests.entry(older).or_insert(Contest { newer, until, alive: false });
-        let (third, alive) = (core::mem::replace(&mut begun.newer, newer), begun.alive);
-        if third == newer {
-            self.alarms.insert((until, Alarm::Contest(older)));
-        } else if alive {
-            self.admit(third, Err(copy()));
-        } else {
-            self.admit(third, Err((Code::REPLACED, String::from("a newer session of this replica is here"))));
+        match self.contests.entry(older) {
+            Entry::Vacant(contest) => {
+                let until = self.now + self.config.contest_max;
+                contest.insert(Contest { newer, until, alive: false });
+                self.alarms.insert((until, Alarm::Contest(older)));
+            }
+            Entry::Occupied(mut contest) => {
+                let third = core::mem::replace(&mut contest.get_mut().newer, newer);
+                let newer_here = || (Code::REPLACED, String::from("a newer session of this replica is here"));
+                let why = if contest.get().alive { copy() } else { newer_here() };
+                self.admit(third, Err(why));
+            }
         }
     }
 

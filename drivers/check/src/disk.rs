@@ -123,9 +123,9 @@ impl Contents {
 impl Document {
     /// Whether a batch may be appended.
     fn judge(&self, batch: &Batch) -> Result<(), Refused> {
-        if batch.position != self.state.tail {
+        if !batch.goes_on(self.state.tail, self.state.timelines.last()) {
             return Err(Refused(format!(
-                "a batch for position {} where the tail is {}",
+                "a batch for position {} does not go on where the tail is {}",
                 batch.position, self.state.tail
             )));
         }

@@ -70,7 +70,7 @@ enum Defect {
     SyncIgnored,
 }
 
-const DEFECTS: [(Defect, &str); 31] = [
+const DEFECTS: [(Defect, &str); 32] = [
     (Defect::IdentityInvented, "identity_is_empty_at_first"),
     (Defect::IdentityWrittenOnce, "identity_is_kept"),
     (Defect::OpensNotWritten, "opens_are_counted"),

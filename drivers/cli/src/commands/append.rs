@@ -3,13 +3,14 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
-use antiphon::op::{DocumentId, ReplicaId};
+use antiphon::op::{DocumentId, Entry, ReplicaId};
 use antiphon::replica::Replica;
+use antiphon::storage::StoredDocument;
 use antiphon::wire::Limits;
 use antiphon_node::{Link, Node};
 use async_channel::Sender;
 use bytes::Bytes;
-use futures_lite::future::or;
+use futures_lite::future::{block_on, or};
 use serde::Serialize;
 
 use crate::arguments::{Access, Record, Seconds, Url};
@@ -52,8 +53,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let Arguments { document, data, connect, access, timeout, record } = arguments;
     // Before anything is made: a wrong flag leaves nothing behind.
     connect.as_ref().map(|url| host::client(url, access)).transpose()?;
-    host::run(Place::of(data.as_deref()), Purpose::Command, record, async |node| {
-        let before = Own::before(node, document).await?;
+    let mut known = None;
+    let outcome = host::run(Place::of(data.as_deref()), Purpose::Command, record, async |node| {
+        let before = known.insert(Own::before(node, document).await?);
         node.open_document(document, host::follower())?;
         let link = connect.as_ref().map(|url| host::connect(node, url, access)).transpose()?;
         let work = async {
@@ -70,15 +72,30 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         let documents = std::slice::from_ref(document);
         let shown = progress::show(output.is_json(), node, link.as_ref(), documents);
         let outcome = or(or(work, broken), shown).await;
-        // Also if it failed: what is there is there.
-        if let Ok((appended, durable)) = before.since(node, link.as_ref(), document).await {
+        before.author_now = node.inspect(Replica::id);
+        before.there = link.as_ref().map_or(u64::MAX, |link| link.position_acknowledged(document));
+        if data.is_none() {
+            // Memory does not fail, and will be gone.
+            let read = async |from| node.read(document, from, READ_COST).await;
+            let (appended, durable) = before.since(&node.stored(document).await?, read).await?;
             tell(output, &Appended { document: &document.to_string(), appended, durable }, link.is_some())?;
         }
         match outcome? {
             Some(()) => Ok(()),
             None => Err(not_in_time(link.as_ref(), document, data.is_some())),
         }
-    })
+    });
+    // Also if it failed: what is there is there. A disk that has room again for a moment may have taken more meanwhile.
+    if let (Some(known), Some(data)) = (known, data) {
+        let looked = antiphon_sqlite::look(data, |view| {
+            let read = async |from| view.read(document, from, READ_COST);
+            block_on(known.since(&view.document(document)?, read))
+        });
+        if let Ok((appended, durable)) = looked {
+            tell(output, &Appended { document: &document.to_string(), appended, durable }, connect.is_some())?;
+        }
+    }
+    outcome
 }
 
 async fn finish(node: &Node, link: Option<&Link>, document: &DocumentId) -> Result<(), antiphon_node::Error> {
@@ -113,29 +130,35 @@ fn tell(output: &mut Output, appended: &Appended<'_>, connected: bool) -> Result
     output.line(format!("{document}: {appended} {ops} appended, {durable} durable {place}"))
 }
 
-/// The ops that this replica has authored in a document, as far as they are durable here.
+/// What this replica had authored in a document before, and what has become of that.
 struct Own {
     author: ReplicaId,
     seq: u64,
     tail: u64,
+    author_now: ReplicaId,
+    /// The server holds everything below this position; without one: all.
+    there: u64,
 }
 
 impl Own {
     async fn before(node: &Node, document: &DocumentId) -> Result<Self, antiphon_node::Error> {
         let (author, stored) = (node.inspect(Replica::id), node.stored(document).await?);
-        Ok(Self { author, seq: stored.heads.get(author).seq, tail: stored.tail })
+        let seq = stored.heads.get(author).seq;
+        Ok(Self { author, seq, tail: stored.tail, author_now: author, there: u64::MAX })
     }
 
-    /// How many more there are now, and how many of those are durable at the server.
-    async fn since(&self, node: &Node, link: Option<&Link>, document: &DocumentId) -> Result<(u64, u64), Failure> {
-        let (author, stored) = (node.inspect(Replica::id), node.stored(document).await?);
-        let renewed = if author == self.author { 0 } else { stored.heads.get(author).seq };
+    /// How many more ops are `stored`, and how many of those are durable at the server.
+    async fn since<E>(
+        &self,
+        stored: &StoredDocument,
+        read: impl AsyncFn(u64) -> Result<Vec<Entry>, E>,
+    ) -> Result<(u64, u64), E> {
+        let renewed = if self.author_now == self.author { 0 } else { stored.heads.get(self.author_now).seq };
         let appended = stored.heads.get(self.author).seq.saturating_sub(self.seq) + renewed;
-        let there = link.map_or(u64::MAX, |link| link.position_acknowledged(document));
         let mut missing = 0;
-        let mut position = there.max(self.tail);
+        let mut position = self.there.max(self.tail);
         while position < stored.tail {
-            let entries = node.read(document, position, READ_COST).await?;
+            let entries = read(position).await?;
             position = if entries.is_empty() { stored.tail } else { position + entries.len() as u64 };
             missing += entries.iter().filter(|entry| entry.origin.is_none()).count() as u64;
         }
