@@ -320,6 +320,7 @@ impl Session {
         };
         let before = (document.sending.acked, document.sending.received, document.sending.outstanding.total());
         let newest = ack.number > document.sending.acks_seen;
+        let late = ack.number <= document.sending.acks_void;
         if document.sending.acknowledge(ack, self.now).is_none() {
             self.unexpected("what was never sent was acknowledged");
             return Ok(());
@@ -332,7 +333,7 @@ impl Session {
         if received > before.1 {
             self.on_received(number, received);
         }
-        if let Some(skip) = ack.skip {
+        if let Some(skip) = ack.skip.filter(|_| !late) {
             self.on_skip(number, skip)?;
         }
         if let (Some(level), true, Some(document)) = (ack.level, newest, self.documents.get_mut(&number)) {

@@ -55,6 +55,8 @@ pub(super) struct Sending {
     announced: SmallMap<u32, u64>,
     /// The number of the newest Ack or Rewind.
     pub(super) acks_seen: u64,
+    /// Those up to this one are of an earlier opening.
+    pub(super) acks_void: u64,
     /// When the peer last took something, or the first of what it has not was sent.
     pub(super) progress: Instant,
     pub(super) tries: u32,
@@ -116,7 +118,7 @@ pub(super) enum Step {
 impl Sending {
     /// Of a document that was opened at `tail`, by a peer whose last Ack or Rewind was numbered `acks_seen`.
     pub(super) fn new(tail: u64, window: u64, acks_seen: u64) -> Self {
-        Self { tail, tail_at_open: tail, window, acks_seen, ..Self::default() }
+        Self { tail, tail_at_open: tail, window, acks_seen, acks_void: acks_seen, ..Self::default() }
     }
 
     pub(super) fn start(&mut self, position: u64) {
