@@ -329,7 +329,7 @@ impl Reached {
 }
 
 /// The message in a Reliable, or the message.
-fn without_number(frame: &[u8]) -> &[u8] {
+pub(super) fn without_number(frame: &[u8]) -> &[u8] {
     const RELIABLE: u8 = 0x13;
     const MORE: u8 = 0x80;
     if frame.first() != Some(&RELIABLE) {

@@ -1,15 +1,22 @@
 //! What a replica keeps in memory stays within what its configuration says.
 
+use std::collections::BTreeSet;
+
 use antiphon::op::OP_OVERHEAD;
 use antiphon::replica::Input;
+use antiphon::storage::Request;
 
 use super::View;
 use crate::laws::Law;
+use crate::replica::reached::without_number;
 use crate::replica::{App, ReplicaNode, Told};
 use crate::world::{Happening, NodeId};
 
-/// A replica keeps in memory at most the tails of its documents, what its sessions were granted and is not durable, and
-/// what its app has appended and is not durable; and no session has more under way than it was granted. A single op may
+/// The kind of Close.
+const CLOSE: u8 = 0x06;
+
+/// A replica keeps in memory at most the tails of its documents, what its sessions were granted and is not durable, what it
+/// reads at once of what a reset put aside, and what its app has appended and is not durable; and no session has more under way than it was granted. A single op may
 /// exceed each of these.
 #[derive(Default)]
 pub struct Memory {
@@ -20,6 +27,8 @@ pub struct Memory {
     /// What the links of each node were granted that are gone, or on which a document was closed, and may have left
     /// something to be written.
     left: Vec<u64>,
+    /// Who has read what a reset put aside, to write it again.
+    salvages: BTreeSet<NodeId>,
     /// Whether something has happened that can need memory.
     moved: bool,
 }
@@ -40,6 +49,10 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
 
     fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         match happening {
+            Happening::Done { node, request: (_, Request::ReadAside { .. }), .. } => {
+                self.moved = true;
+                self.salvages.insert(*node);
+            }
             Happening::Arrived { .. } | Happening::Done { .. } => self.moved = true,
             Happening::Told { node, event: Told::Took(Input::Append { bodies, .. }) } => {
                 self.moved = true;
@@ -50,9 +63,9 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
                 }
             }
             Happening::Disconnected { node, .. } => self.leave(scene, *node, 1),
-            Happening::Told { node, event: Told::Took(Input::Close { .. }) } => {
-                let links = scene.world.process(*node).map_or(0, |process| process.links().len());
-                self.leave(scene, *node, links as u64);
+            // A document that is closed gives back to its link what it had of it.
+            Happening::Sent { node, frame, .. } if without_number(frame).first() == Some(&CLOSE) => {
+                self.leave(scene, *node, 1);
             }
             Happening::Settled { node, .. } if std::mem::take(&mut self.moved) => {
                 let Some(process) = scene.world.process(*node) else { return Ok(()) };
@@ -70,7 +83,8 @@ impl<A: App> Law<ReplicaNode<A>> for Memory {
                         return Err(format!("{node} has taken {undurable} on a link that was granted {credit}"));
                     }
                 }
-                let tails = replica.documents_loaded() as u64 * (config.tail_max + self.largest);
+                let read_max = if self.salvages.contains(node) { config.read_max + self.largest } else { 0 };
+                let tails = replica.documents_loaded() as u64 * (config.tail_max + self.largest + read_max);
                 let appended = self.appended.get(node.index()).copied().unwrap_or(0);
                 let (cost, bound) = (replica.memory_cost(), tails + granted + appended);
                 if cost > bound {
