@@ -81,6 +81,7 @@ pub mod rng;
 pub mod session;
 mod small;
 pub mod storage;
+pub mod store;
 pub mod time;
 pub mod timeline;
 pub mod wire;

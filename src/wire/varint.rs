@@ -24,10 +24,10 @@ pub const fn varint_len(value: u64) -> usize {
     bits.div_ceil(7)
 }
 
-/// Takes a varint from the front; refuses what is cut off, overlong or above 64 bits.
-pub fn take_varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
+/// Takes a varint from the front of bytes that lie in one piece; refuses what is cut off, overlong or above 64 bits.
+pub fn take_varint(bytes: &mut impl Buf) -> Result<u64, Malformed> {
     let mut value = 0;
-    for (index, &byte) in bytes.iter().take(VARINT_BYTES_MAX).enumerate() {
+    for (index, &byte) in bytes.chunk().iter().take(VARINT_BYTES_MAX).enumerate() {
         let group = u64::from(byte & 0x7f);
         if index == VARINT_BYTES_MAX - 1 && group > 1 {
             return Err(Malformed::Varint);
@@ -41,7 +41,7 @@ pub fn take_varint(bytes: &mut Bytes) -> Result<u64, Malformed> {
             return Ok(value);
         }
     }
-    Err(if bytes.len() < VARINT_BYTES_MAX { Malformed::Truncated } else { Malformed::Varint })
+    Err(if bytes.remaining() < VARINT_BYTES_MAX { Malformed::Truncated } else { Malformed::Varint })
 }
 
 /// Takes a varint that fits 32 bits.
