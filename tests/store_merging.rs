@@ -73,7 +73,10 @@ fn twice_is_once() {
 
 #[test]
 fn a_body_says_all_that_its_transaction_did() {
-    QuickCheck::new().rng(Gen::new(40)).tests(600).quickcheck(writers_have_what_readers_have as fn(bool, Vec<Step>) -> bool);
+    QuickCheck::new()
+        .rng(Gen::new(40))
+        .tests(600)
+        .quickcheck(writers_have_what_readers_have as fn(bool, Vec<Step>) -> bool);
 }
 
 quickcheck! {

@@ -124,7 +124,7 @@ fn a_client_is_of_its_replica() {
 
 /// The stamp of a body with one.
 fn stamp(body: &[u8]) -> Stamp {
-    assert_eq!(body[0], 0x10);
+    assert_eq!(body[0], 0x30);
     let bits = body[1..10].iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
     assert!(body[10] < 0x80);
     Stamp::new((bits >> 30) as u64, body[10].into(), ClientId::new(bits as u32)).unwrap()

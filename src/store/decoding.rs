@@ -6,7 +6,8 @@ use core::fmt;
 use bytes::Buf;
 
 use super::encoding::{
-    MANY, ONLY_STAMP_BYTES, TABLES_DELETED, VALUES, VALUES_DELETED, VERSION, from_small, from_zigzag, small, tag,
+    FLAG_BITS, MANY, ONLY_STAMP_BYTES, TABLES, TABLES_DELETED, VALUES, VALUES_DELETED, VERSION, from_small,
+    from_zigzag, small, tag,
 };
 use super::journal::Journal;
 use super::json::Json;
@@ -22,6 +23,8 @@ use crate::wire::varint::take_varint;
 pub enum Malformed {
     /// It ends too early, or a length or a count says more than there is.
     Truncated,
+    /// It goes on after its end.
+    Trailing,
     /// The first byte names a version that is not known.
     Version,
     /// A varint is longer than needed or above its range.
@@ -42,6 +45,7 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Truncated => "the op of a store ends too early",
+            Self::Trailing => "the op of a store goes on after its end",
             Self::Version => "the op of a store has a version that is not known here",
             Self::Varint => "the op of a store has a number that is overlong or out of range",
             Self::Stamp => "the op of a store has a stamp that there can't be",
@@ -69,7 +73,7 @@ pub(super) fn merge(state: &mut State, journal: &mut Journal, bytes: &[u8]) -> R
     let mut reader =
         Reader { bytes, stamps: Vec::new(), at: 0, many: false, names: Vec::new(), merged: 0, superseded: 0 };
     let first = reader.byte()?;
-    if first >> 4 != VERSION {
+    if first >> FLAG_BITS != VERSION {
         return Err(Malformed::Version);
     }
     let has = |flag: u8| first & flag != 0;
@@ -91,9 +95,12 @@ pub(super) fn merge(state: &mut State, journal: &mut Journal, bytes: &[u8]) -> R
         }
         reader.entries(state, journal, None, len)?;
     }
-    let mut before = None;
-    while !reader.bytes.is_empty() {
-        reader.table(state, journal, &mut before)?;
+    let (mut before, mut goes_on) = (None, has(TABLES));
+    while goes_on {
+        goes_on = reader.table(state, journal, &mut before)?;
+    }
+    if !reader.bytes.is_empty() {
+        return Err(Malformed::Trailing);
     }
     if reader.merged == 0 && !reader.stamps.is_empty() {
         return Err(Malformed::Empty);
@@ -206,16 +213,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether another table follows.
     fn table(
         &mut self,
         state: &mut State,
         journal: &mut Journal,
         before: &mut Option<&'a str>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<bool, Malformed> {
         let table = self.name(before)?;
-        let (rows, deleted) = self.head()?;
-        if let Some(stamp) = deleted {
-            self.count(state.delete(Some(table), stamp, journal));
+        let (follows, deleted) = self.head()?;
+        let (rows, goes_on) = (follows >> 1, follows & 1 == 1);
+        match deleted {
+            Some(stamp) => self.count(state.delete(Some(table), stamp, journal)),
+            None if rows == 0 => return Err(Malformed::Empty),
+            None => {}
         }
         let mut before = None;
         for _ in 0..rows {
@@ -226,18 +237,20 @@ impl<'a> Reader<'a> {
                 let outcome = state.reach(place, journal, |reach| reach.delete(stamp));
                 self.count(outcome);
             }
-            if cells > 0 {
-                self.entries(state, journal, place, cells)?;
+            match (cells, deleted) {
+                (0, None) => return Err(Malformed::Empty),
+                (0, Some(_)) => {}
+                _ => self.entries(state, journal, place, cells)?,
             }
         }
-        Ok(())
+        Ok(goes_on)
     }
 
-    /// How many parts a table or a row has, and its deletion.
+    /// What follows in a table or a row, and its deletion.
     fn head(&mut self) -> Result<(u64, Option<Stamp>), Malformed> {
         let head = self.varint()?;
         let deleted = if head & 1 == 1 { Some(self.stamp()?) } else { None };
-        if head == 0 { Err(Malformed::Empty) } else { Ok((head >> 1, deleted)) }
+        Ok((head >> 1, deleted))
     }
 
     fn entries(&mut self, state: &mut State, journal: &mut Journal, at: Place<'_>, len: u64) -> Result<(), Malformed> {

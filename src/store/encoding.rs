@@ -12,14 +12,16 @@ use super::state::{Entry, Name, Row, State, Table};
 use super::value::Value;
 use crate::wire::varint::put_varint;
 
-/// The version of the form, in the upper half of the first byte.
+/// The version of the form, in the upper bits of the first byte.
 pub(super) const VERSION: u8 = 1;
-/// Flags in the lower half of the first byte: there are other than exactly one stamp, all tables are deleted, all values
-/// are, and there are values.
+/// How many bits below the version are flags: there are other than exactly one stamp, all tables are deleted, all values
+/// are, there are values, and there are tables.
+pub(super) const FLAG_BITS: u32 = 5;
 pub(super) const MANY: u8 = 1;
 pub(super) const TABLES_DELETED: u8 = 2;
 pub(super) const VALUES_DELETED: u8 = 4;
 pub(super) const VALUES: u8 = 8;
+pub(super) const TABLES: u8 = 16;
 
 /// Bytes of the time and the client of the only stamp.
 pub(super) const ONLY_STAMP_BYTES: usize = 9;
@@ -155,11 +157,12 @@ impl<'a> Fragment<'a> {
     pub(super) fn encode(&self) -> Bytes {
         let stamps = self.stamps();
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let first = VERSION << 4
+        let first = VERSION << FLAG_BITS
             | flag(stamps.len() != 1, MANY)
             | flag(self.deleted != Stamp::ZERO, TABLES_DELETED)
             | flag(self.values_deleted != Stamp::ZERO, VALUES_DELETED)
-            | flag(!self.values.is_empty(), VALUES);
+            | flag(!self.values.is_empty(), VALUES)
+            | flag(!self.tables.is_empty(), TABLES);
         let mut out = Writer { out: Vec::with_capacity(64), names: BTreeMap::new(), stamps, at: 0 };
         out.out.push(first);
         out.stamps();
@@ -169,10 +172,11 @@ impl<'a> Fragment<'a> {
             put_varint(&mut out.out, self.values.len() as u64);
             self.values.iter().for_each(|entry| out.entry(entry));
         }
-        for table in &self.tables {
-            out.head(table.name, table.rows.len(), table.deleted);
+        for (index, table) in self.tables.iter().enumerate() {
+            let goes_on = index + 1 < self.tables.len();
+            out.head(table.name, (table.rows.len() as u64) << 1 | u64::from(goes_on), table.deleted);
             for row in &table.rows {
-                out.head(&row.row.name, row.entries.len(), row.deleted);
+                out.head(&row.row.name, row.entries.len() as u64, row.deleted);
                 row.entries.iter().for_each(|entry| out.entry(entry));
             }
         }
@@ -242,10 +246,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What a table or a row begins with: how much follows, and its deletion.
-    fn head(&mut self, name: &'a str, len: usize, deleted: Stamp) {
+    /// What a table or a row begins with: what follows, and its deletion.
+    fn head(&mut self, name: &'a str, follows: u64, deleted: Stamp) {
         self.name(name);
-        put_varint(&mut self.out, (len as u64) << 1 | u64::from(deleted != Stamp::ZERO));
+        put_varint(&mut self.out, follows << 1 | u64::from(deleted != Stamp::ZERO));
         self.deletion(deleted);
     }
 

@@ -125,10 +125,8 @@ fn from_hex(hex: &str) -> Result<Vec<u8>, BadValue> {
 }
 
 fn write(tree: &Tree, out: &mut String, depth: usize) -> Result<(), BadValue> {
-    if depth > JSON_DEPTH_MAX {
-        return Err(BadValue::TooDeep);
-    }
     match tree {
+        Tree::Array(_) | Tree::Object(_) if depth == JSON_DEPTH_MAX => return Err(BadValue::TooDeep),
         Tree::Null => out.push_str("null"),
         Tree::Bool(bit) => out.push_str(if *bit { "true" } else { "false" }),
         Tree::Number(number) => match number.as_i64() {

@@ -43,33 +43,32 @@
 //!
 //! Both are the same: a part of a store, with its stamps, of which a snapshot is all. Applying a snapshot to a store that
 //! holds something merges it. Integers are varints as on the wire (PROTOCOL.md), of which only the shortest form is
-//! accepted; signed ones are zigzag: 0, -1, 1, -2 are 0, 1, 2, 3.
+//! accepted; signed ones are zigzag: 0, -1, 1, -2 are 0, 1, 2, 3. What is not there takes no byte.
 //!
 //! | field | bytes |
 //! | --- | --- |
-//! | first | 0x10 (version 1), plus 1: *many* stamps, 2: all tables are deleted, 4: all values are deleted, 8: values follow |
+//! | first | 0x20 (version 1), plus 1: *many* stamps, 2: all tables are deleted, 4: all values are deleted, 8: there are values, 16: there are tables |
 //! | stamp, unless many | 9 bytes, most significant first: 42 bits of milliseconds and 30 of client; counter |
 //! | stamps, if many (any number but one) | how many clients, each, ascending; how many stamps, and of each, ascending: milliseconds since the one before, counter, number of the client from 0 |
 //! | deletions | if flagged, the *stamp number* of the deletion of all tables, then of all values |
 //! | values | if flagged, how many, more than 0; of each an *entry* |
-//! | tables | to the end, of each: *name*, *head* with the number of rows, rows |
-//! | row | *name*, *head* with the number of cells, of each an *entry* |
-//! | head | the number times two, plus one if the table or row is deleted: then the *stamp number* follows. Never 0 |
+//! | tables | if flagged, of each: *name*; a number, plus 1 if the table is deleted, 2 if another table follows, 4 for each row; the *stamp number* of its deletion; rows |
+//! | row | *name*; a number, plus 1 if the row is deleted, 2 for each cell; the *stamp number* of its deletion; of each cell an *entry* |
 //! | entry | *name*, *stamp number*, content |
 //! | name | twice its length, and that many bytes of UTF-8; or twice the number plus one of a name that is there already, counted from 0 |
 //! | stamp number | if many: the difference to the number before (at first: to 0), signed. Else nothing |
 //! | content | 0: deleted, 1: null, 2: false, 3: true, 4: an integer (signed), 5: a float (8 bytes, little endian), 6: a string, 7: bytes, 8: JSON (of these three a length, and that many bytes), 0x40 to 0xff: an integer from -32 to 159. Integers in that range have no other form |
 //!
-//! Tables, rows, cells and values are in ascending order of their names' bytes. Whatever has another form is
-//! [refused whole](Malformed). The smallest example, `t1`, `r1`, `c1` is 1, written at 2023-11-14T22:13:20Z by client 1, 23
-//! bytes:
+//! Tables, rows, cells and values are in ascending order of their names' bytes, and each says something. Whatever has
+//! another form is [refused whole](Malformed). The smallest example: `t1`, `r1`, `c1` is 1, written at
+//! 2023-11-14T22:13:20Z by client 1, in 23 bytes.
 //!
 //! ```text
-//! 11 or 10           10              version 1, one stamp
-//! stamp              62f3f9a00000000001 00       1700000000000 ms, client 1, counter 0
-//! table              04 7431 02      "t1", one row, not deleted
-//! row                04 7231 02      "r1", one cell, not deleted
-//! cell               04 6331 61      "c1" is 1
+//! 30                          version 1, one stamp, tables
+//! 62f3f9a00000000001 00       1700000000000 ms, client 1; counter 0
+//! 04 7431 04                  "t1", one row
+//! 04 7231 02                  "r1", one cell
+//! 04 6331 61                  "c1" is 1
 //! ```
 
 mod changes;
