@@ -148,15 +148,20 @@ impl Group {
     }
 
     pub fn step(&mut self, step: &Step) {
+        self.step_at(0, step);
+    }
+
+    /// The same, `later` by so many milliseconds.
+    pub fn step_at(&mut self, later: u64, step: &Step) {
         match step {
             Step::Commit { replica, wait, writes } => {
                 self.walls[*replica] += wait;
-                let body = commit(&mut self.stores[*replica], self.walls[*replica], writes);
+                let body = commit(&mut self.stores[*replica], self.walls[*replica] + later, writes);
                 self.bodies[*replica].extend(body);
             }
             Step::Hear { replica, of } => {
                 let from = std::mem::replace(&mut self.heard[*replica][*of], self.bodies[*of].len());
-                let wall = self.walls[*replica];
+                let wall = self.walls[*replica] + later;
                 for body in &self.bodies[*of][from..] {
                     let _ = self.stores[*replica].apply(body, wall).unwrap();
                 }
