@@ -65,7 +65,10 @@ fn memory() {
 
 fn writes(c: &mut Criterion) {
     let mut group = c.benchmark_group("store");
-    group.throughput(Throughput::Elements(ROUND * TRANSACTION)).measurement_time(Duration::from_secs(5)).sample_size(20);
+    group
+        .throughput(Throughput::Elements(ROUND * TRANSACTION))
+        .measurement_time(Duration::from_secs(5))
+        .sample_size(20);
     let mut filled = store(1);
     full(&mut filled);
     let mut round = 0;

@@ -91,7 +91,7 @@ fn tb_n5_an_empty_branch_leaves_the_hash() {
     let mut store = store(1);
     set(&mut store, WALL, "t1", "r1", "c1", 1);
     let (hash, snapshot) = (store.content_hash(), store.snapshot());
-    let stamp = [0x62, 0xf3, 0xf9, 0xa0, 0, 0, 0, 0, 2, 0];
+    let stamp = [0x62, 0xf3, 0xf9, 0x5a, 0, 0, 0, 0, 2, 0];
     for empty in [&[4, b't', b'1', 0][..], &[4, b't', b'1', 4, 4, b'r', b'1', 0]] {
         for _ in 0..3 {
             assert!(store.apply(&[&[0x30][..], &stamp, empty].concat(), WALL).is_err());

@@ -77,7 +77,7 @@ fn prefixes_and_trailing_bytes_are_refused() {
 }
 
 /// The first eleven bytes of a body with one stamp.
-const HEAD: [u8; 11] = [0x30, 0x62, 0xf3, 0xf9, 0xa0, 0, 0, 0, 0, 1, 0];
+const HEAD: [u8; 11] = [0x30, 0x62, 0xf3, 0xf9, 0x5a, 0, 0, 0, 0, 1, 0];
 
 fn refused(error: Malformed, first: u8, rest: &[u8]) {
     let mut body = HEAD.to_vec();

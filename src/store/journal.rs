@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use super::changes::{CellChange, Changes, ValueChange};
 use super::encoding::{Fragment, TablePart};
 use super::stamp::Stamp;
-use super::state::{Entry, Name, Place, Row, State, Table, borrowed};
+use super::state::{Name, Place, Row, State, Table, Written, borrowed};
 use super::value::Value;
 
 /// One step, and what was there before it.
 #[derive(Debug)]
 pub(super) enum Undo {
     /// A cell, or a value (no place), was written.
-    Cell { place: Option<(Name, Name)>, name: Name, before: Option<Entry> },
+    Cell { place: Option<(Name, Name)>, name: Name, before: Option<Written> },
     /// A row, or all values (no place), were deleted.
     Row { place: Option<(Name, Name)>, before: Stamp, gone: Option<Row> },
     /// A table, or all tables (no name), were deleted.
@@ -106,7 +106,7 @@ impl Journal {
         for step in self.steps {
             match step {
                 Undo::Cell { place, name, before } => {
-                    changes.touch(place, name, before.and_then(|entry| entry.content));
+                    changes.touch(place, name, before.and_then(|before| before.content));
                 }
                 Undo::Row { place, gone, .. } => gone.into_iter().for_each(|row| changes.gone(&place, row)),
                 Undo::Tables { gone, .. } => {

@@ -65,7 +65,7 @@
 //!
 //! ```text
 //! 30                          version 1, one stamp, tables
-//! 62f3f9a00000000001 00       1700000000000 ms, client 1; counter 0
+//! 62f3f95a0000000001 00       1700000000000 ms, client 1; counter 0
 //! 04 7431 04                  "t1", one row
 //! 04 7231 02                  "r1", one cell
 //! 04 6331 61                  "c1" is 1

@@ -25,6 +25,20 @@ pub(super) struct Entry {
     pub(super) stamp: Stamp,
 }
 
+/// What was written somewhere, and when.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Written {
+    pub(super) content: Option<Value>,
+    pub(super) stamp: Stamp,
+}
+
+impl Entry {
+    fn put(&mut self, written: Written) -> Written {
+        let content = core::mem::replace(&mut self.content, written.content);
+        Written { content, stamp: core::mem::replace(&mut self.stamp, written.stamp) }
+    }
+}
+
 /// The cells of a row, or all values.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Row {
@@ -76,23 +90,34 @@ impl Row {
         self.find(name).ok().map(|index| &self.entries[index])
     }
 
-    /// Puts an entry in the place of whatever is there.
-    fn put(&mut self, name: &str, entry: Option<Entry>) {
-        let place = self.find(name);
-        let before = place.is_ok_and(|index| self.entries[index].content.is_some());
-        let after = entry.as_ref().is_some_and(|entry| entry.content.is_some());
-        match (place, entry) {
-            (Ok(index), Some(entry)) => self.entries[index] = entry,
-            (Ok(index), None) => drop(self.entries.remove(index)),
-            (Err(index), Some(entry)) => {
-                if self.entries.len() == self.entries.capacity() {
-                    self.entries.reserve_exact(self.entries.len() / 2 + 2); // doubling would cost more than it saves
-                }
-                self.entries.insert(index, entry);
+    /// Puts a content in the place of whatever is there, and returns that.
+    fn put(&mut self, name: &Name, written: Written) -> Option<Written> {
+        let is_live = written.content.is_some();
+        let before = match self.find(name) {
+            Ok(index) => Some(self.entries[index].put(written)),
+            Err(index) => {
+                self.insert(index, Entry { name: name.clone(), content: written.content, stamp: written.stamp });
+                None
             }
-            (Err(_), None) => {}
+        };
+        let was_live = before.as_ref().is_some_and(|before| before.content.is_some());
+        self.live = self.live + u32::from(is_live) - u32::from(was_live);
+        before
+    }
+
+    fn insert(&mut self, index: usize, entry: Entry) {
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(self.entries.len() / 2 + 2); // doubling would cost more than it saves
         }
-        self.live = self.live + u32::from(after) - u32::from(before);
+        self.entries.insert(index, entry);
+    }
+
+    /// Makes that nothing was ever written there.
+    fn forget(&mut self, name: &str) {
+        if let Ok(index) = self.find(name) {
+            let entry = self.entries.remove(index);
+            self.live -= u32::from(entry.content.is_some());
+        }
     }
 
     /// Takes what is older than `stamp` out, its own deletion included. `None`: there is nothing.
@@ -115,9 +140,8 @@ impl Row {
     /// Puts back what [`split`](Self::split) took.
     fn graft(&mut self, part: Self) {
         self.deleted = self.deleted.max(part.deleted);
-        for entry in part.entries {
-            let name = entry.name.clone();
-            self.put(&name, Some(entry));
+        for Entry { name, content, stamp } in part.entries {
+            self.put(&name, Written { content, stamp });
         }
     }
 }
@@ -160,6 +184,7 @@ pub(super) struct State {
     values: Option<Row>,
     /// The wrapping sum of the hashes of all live cells and values.
     pub(super) hash: u128,
+    scale: Scale,
     names: Names,
 }
 
@@ -196,6 +221,7 @@ pub(super) struct Reach<'a> {
     above: Stamp,
     row: &'a mut Row,
     hash: &'a mut u128,
+    scale: &'a mut Scale,
     names: &'a mut Names,
     journal: &'a mut Journal,
 }
@@ -231,18 +257,13 @@ impl Reach<'_> {
 
     /// Writes the content of a cell, whatever is there.
     pub(super) fn put(&mut self, name: &str, stamp: Stamp, content: Option<Value>) {
-        let before = self.row.get(name).cloned();
-        let name = before.as_ref().map_or_else(|| self.names.get(name), |entry| entry.name.clone());
-        let weigh = |content: &Option<Value>| content.as_ref().map_or(0, |value| self.weight(&name, value));
-        let old = before.as_ref().map_or(0, |entry| weigh(&entry.content));
-        let new = weigh(&content);
+        let name = self.row.get(name).map(|entry| entry.name.clone()).unwrap_or_else(|| self.names.get(name));
+        self.scale.path(borrowed(&self.place), &name);
+        let new = self.scale.weigh(content.as_ref());
+        let before = self.row.put(&name, Written { content, stamp });
+        let old = self.scale.weigh(before.as_ref().and_then(|before| before.content.as_ref()));
         *self.hash = self.hash.wrapping_sub(old).wrapping_add(new);
-        self.row.put(&name, Some(Entry { name: name.clone(), content, stamp }));
         self.journal.push(Undo::Cell { place: self.place.clone(), name, before });
-    }
-
-    fn weight(&self, name: &str, value: &Value) -> u128 {
-        weight(self.place.as_ref().map(|(table, row)| (&**table, &**row)), name, value)
     }
 
     /// Deletes what is older than `stamp` in the row.
@@ -256,7 +277,8 @@ impl Reach<'_> {
         let gone = self.row.split(stamp);
         self.row.deleted = stamp;
         for (name, value) in gone.iter().flat_map(Row::cells) {
-            *self.hash = self.hash.wrapping_sub(self.weight(name, value));
+            self.scale.path(borrowed(&self.place), name);
+            *self.hash = self.hash.wrapping_sub(self.scale.weigh(Some(value)));
         }
         self.journal.push(Undo::Row { place: self.place.clone(), before, gone });
         Outcome::Changed
@@ -276,11 +298,13 @@ pub(super) enum Outcome {
 /// Gets what a map has at `$name`, and first makes it if it is not there.
 macro_rules! made {
     ($map:expr, $name:expr, $type:ty) => {{
-        if !$map.contains_key($name) {
-            let name = Name::from($name);
-            $map.insert(name.clone(), <$type>::new(name));
+        match $map.get_mut($name) {
+            Some(there) => there,
+            None => {
+                let name = Name::from($name);
+                $map.entry(name.clone()).or_insert_with(|| <$type>::new(name))
+            }
         }
-        $map.get_mut($name).unwrap_or_else(|| unreachable!("it was just made"))
     }};
 }
 
@@ -309,10 +333,10 @@ impl State {
 
     /// Changes one row; if it says nothing afterwards, it is as if it had never been looked at.
     pub(super) fn reach<R>(&mut self, at: Place<'_>, journal: &mut Journal, change: impl FnOnce(&mut Reach) -> R) -> R {
-        let (hash, names) = (&mut self.hash, &mut self.names);
+        let (hash, scale, names) = (&mut self.hash, &mut self.scale, &mut self.names);
         let Some((table_name, row_name)) = at else {
             let row = self.values.get_or_insert_with(|| Row::new(Name::from("")));
-            let result = change(&mut Reach { place: None, above: Stamp::ZERO, row, hash, names, journal });
+            let result = change(&mut Reach { place: None, above: Stamp::ZERO, row, hash, scale, names, journal });
             self.values.take_if(|row| row.is_blank());
             return result;
         };
@@ -321,7 +345,7 @@ impl State {
         let was_live = row.is_live();
         let place = Some((table.name.clone(), row.name.clone()));
         let above = self.deleted.max(table.deleted);
-        let result = change(&mut Reach { place, above, row, hash, names, journal });
+        let result = change(&mut Reach { place, above, row, hash, scale, names, journal });
         table.live = table.live + usize::from(row.is_live()) - usize::from(was_live);
         if row.is_blank() {
             table.rows.remove(row_name);
@@ -363,8 +387,8 @@ impl State {
         for table in &gone {
             for row in table.rows.values() {
                 for (name, value) in row.cells() {
-                    let weight = weight(Some((&table.name, &row.name)), name, value);
-                    self.hash = self.hash.wrapping_sub(weight);
+                    self.scale.path(Some((&table.name, &row.name)), name);
+                    self.hash = self.hash.wrapping_sub(self.scale.weigh(Some(value)));
                 }
             }
         }
@@ -379,7 +403,10 @@ impl State {
         for undo in journal.into_undone() {
             match undo {
                 Undo::Cell { place, name, before } => {
-                    self.reach(borrowed(&place), &mut scratch, |reach| reach.row.put(&name, before));
+                    self.reach(borrowed(&place), &mut scratch, |reach| match before {
+                        Some(before) => drop(reach.row.put(&name, before)),
+                        None => reach.row.forget(&name),
+                    });
                 }
                 Undo::Row { place, before, gone } => {
                     self.reach(borrowed(&place), &mut scratch, |reach| {
@@ -418,14 +445,34 @@ pub(super) fn borrowed(place: &Option<(Name, Name)>) -> Place<'_> {
     place.as_ref().map(|(table, row)| (&**table, &**row))
 }
 
-/// What a live cell or value adds to the hash of the content.
-fn weight(place: Place<'_>, name: &str, value: &Value) -> u128 {
-    let mut bytes = Vec::with_capacity(128);
-    bytes.push(u8::from(place.is_some())); // how many names follow
-    for part in place.iter().flat_map(|(table, row)| [*table, *row]).chain([name]) {
-        bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(part.as_bytes());
+/// What computes how much a live cell or value adds to the hash of the content, in a buffer that stays.
+#[derive(Clone, Debug, Default)]
+struct Scale {
+    bytes: Vec<u8>,
+    path: usize,
+}
+
+impl Scale {
+    /// What is weighed next is here.
+    fn path(&mut self, place: Place<'_>, name: &str) {
+        self.bytes.clear();
+        self.bytes.push(u8::from(place.is_some())); // how many names follow
+        let mut add = |name: &str| {
+            self.bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
+            self.bytes.extend_from_slice(name.as_bytes());
+        };
+        if let Some((table, row)) = place {
+            add(table);
+            add(row);
+        }
+        add(name);
+        self.path = self.bytes.len();
     }
-    value.weigh(&mut bytes);
-    xxh3_128(&bytes)
+
+    fn weigh(&mut self, content: Option<&Value>) -> u128 {
+        let Some(value) = content else { return 0 };
+        self.bytes.truncate(self.path);
+        value.weigh(&mut self.bytes);
+        xxh3_128(&self.bytes)
+    }
 }
