@@ -10,6 +10,7 @@ use antiphon::replica::{Input, LinkId, Options, Output};
 use antiphon::rng::Rng;
 use antiphon::session::Transport;
 use antiphon::storage::{Continuity, Storage};
+use antiphon::store::{ClientId, Json, Store};
 use antiphon::wire::{Message, TRAILER_BYTES};
 use antiphon::{Instant, Machine, Replica};
 use antiphon_fuzz::{Play, Run, drawn, framed, setup, unframed};
@@ -34,6 +35,7 @@ fn main() {
     replicas(root);
     plans(root);
     databases(root);
+    stores(root);
 }
 
 fn write(root: &Path, target: &str, name: &str, seed: &[u8]) {
@@ -71,6 +73,28 @@ fn databases(root: &Path) {
     write(root, "sqlite", "changes", &[1, 1, 60, 0, 0, 0, 255, 0, 16, 0, 0, 1]);
     write(root, "sqlite", "lock", b"\x02antiphon\n1\nend\n");
     write(root, "sqlite", "log", &[&[3][..], b"\x37\x7f\x06\x82\0\x2d\xe2\x18\0\0\x10\0", &[0; 60]].concat());
+}
+
+fn stores(root: &Path) {
+    const WALL: u64 = 1_700_000_000_000;
+    let mut store = Store::new(ClientId::new(1));
+    for number in 0..4u8 {
+        let mut transaction = store.begin(WALL).expect("the time is right");
+        let (row, text) = (format!("row {number}"), "x".repeat(number.into()));
+        transaction.set_cell("table", &row, "int", i64::from(number) << 20).expect("it fits");
+        transaction.set_cell("table", &row, "text", &*text).expect("it fits");
+        transaction.set_cell("table", "all", "json", Json::parse("[1.5,{}]").expect("it is")).expect("it fits");
+        transaction.set_value("float", f64::from(number)).expect("it fits");
+        if number == 2 {
+            transaction.delete_tables().expect("it fits");
+        }
+        let body = transaction.commit().expect("it fits").body.expect("something changed");
+        write(root, "store", &format!("op-{number}"), &[&[0][..], &body].concat());
+    }
+    write(root, "store", "snapshot", &[&[0][..], &store.snapshot()].concat());
+    for number in 0..4 {
+        write(root, "store", &format!("history-{number}"), &[vec![255], dice(200 + number, 240)].concat());
+    }
 }
 
 fn sessions(root: &Path) {

@@ -5,16 +5,16 @@ use alloc::vec::Vec;
 use super::changes::{CellChange, Changes, ValueChange};
 use super::encoding::{Fragment, TablePart};
 use super::stamp::Stamp;
-use super::state::{Name, Place, Row, State, Table, Written, borrowed};
+use super::state::{Name, OwnedPlace, Place, Row, State, Table, Written, borrowed};
 use super::value::Value;
 
 /// One step, and what was there before it.
 #[derive(Debug)]
 pub(super) enum Undo {
     /// A cell, or a value (no place), was written.
-    Cell { place: Option<(Name, Name)>, name: Name, before: Option<Written> },
+    Cell { place: OwnedPlace, name: Name, before: Option<Written> },
     /// A row, or all values (no place), were deleted.
-    Row { place: Option<(Name, Name)>, before: Stamp, gone: Option<Row> },
+    Row { place: OwnedPlace, before: Stamp, gone: Option<Row> },
     /// A table, or all tables (no name), were deleted.
     Tables { table: Option<Name>, before: Stamp, gone: Vec<Table> },
 }
@@ -124,14 +124,14 @@ impl Journal {
 }
 
 impl Changes {
-    fn touch(&mut self, place: Option<(Name, Name)>, name: Name, old: Option<Value>) {
+    fn touch(&mut self, place: OwnedPlace, name: Name, old: Option<Value>) {
         match place {
             Some((table, row)) => self.cells.push(CellChange { table, row, cell: name, old, new: None }),
             None => self.values.push(ValueChange { value: name, old, new: None }),
         }
     }
 
-    fn gone(&mut self, place: &Option<(Name, Name)>, row: Row) {
+    fn gone(&mut self, place: &OwnedPlace, row: Row) {
         for (name, value) in row.cells() {
             self.touch(place.clone(), name.clone(), Some(value.clone()));
         }

@@ -214,9 +214,12 @@ impl Names {
 /// Where cells are: in a row of a table, or, for values, nowhere in particular.
 pub(super) type Place<'a> = Option<(&'a str, &'a str)>;
 
+/// The same, to keep.
+pub(super) type OwnedPlace = Option<(Name, Name)>;
+
 /// One row within reach of changes.
 pub(super) struct Reach<'a> {
-    place: Option<(Name, Name)>,
+    place: OwnedPlace,
     /// The deletion of the table, or of all tables, whichever is newer.
     above: Stamp,
     row: &'a mut Row,
@@ -441,7 +444,7 @@ impl State {
     }
 }
 
-pub(super) fn borrowed(place: &Option<(Name, Name)>) -> Place<'_> {
+pub(super) fn borrowed(place: &OwnedPlace) -> Place<'_> {
     place.as_ref().map(|(table, row)| (&**table, &**row))
 }
 

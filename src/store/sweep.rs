@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::Store;
 use super::journal::Journal;
 use super::stamp::{Exhausted, Stamp};
-use super::state::{Name, Row, State, Table};
+use super::state::{Name, OwnedPlace, Row, State, Table, borrowed};
 use super::transaction::{Committed, Transaction, WriteError};
 use super::value::Value;
 
@@ -19,7 +19,7 @@ use super::value::Value;
 #[derive(Default)]
 struct Old {
     deletions: usize,
-    cells: Vec<(Option<(Name, Name)>, Name, Value)>,
+    cells: Vec<(OwnedPlace, Name, Value)>,
 }
 
 impl Old {
@@ -49,8 +49,7 @@ impl Old {
 
     fn write(self, state: &mut State, stamp: Stamp, journal: &mut Journal) {
         for (place, name, value) in self.cells {
-            let place = place.as_ref().map(|(table, row)| (&**table, &**row));
-            state.reach(place, journal, |reach| reach.put(&name, stamp, Some(value)));
+            state.reach(borrowed(&place), journal, |reach| reach.put(&name, stamp, Some(value)));
         }
     }
 }
