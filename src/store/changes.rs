@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::state::Name;
+use super::row::Name;
 use super::value::Value;
 
 /// One cell whose content changed. These are contents as they are stored, whatever a schema makes of them.

@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::row::{Entry, Name, Row, Table};
 use super::stamp::{ClientId, Stamp};
-use super::state::{Entry, Name, Row, State, Table};
+use super::state::State;
 use super::value::Value;
 use crate::wire::varint::put_varint;
 

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use super::changes::{CellChange, Changes, ValueChange};
 use super::encoding::{Fragment, TablePart};
+use super::row::{Name, Row, Table, Written};
 use super::stamp::Stamp;
-use super::state::{Name, OwnedPlace, Place, Row, State, Table, Written, borrowed};
+use super::state::{OwnedPlace, Place, State, borrowed};
 use super::value::Value;
 
 /// One step, and what was there before it.

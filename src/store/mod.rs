@@ -76,6 +76,7 @@ mod decoding;
 mod encoding;
 mod journal;
 mod json;
+mod row;
 mod schema;
 mod stamp;
 mod state;

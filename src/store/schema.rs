@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::state::{Entry, Name, Row};
+use super::row::{Entry, Name, Row};
 use super::value::Value;
 
 /// What kinds of values fit.

@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 
 use super::Store;
 use super::journal::Journal;
+use super::row::{Name, Row, Table};
 use super::stamp::{Exhausted, Stamp};
-use super::state::{Name, OwnedPlace, Row, State, Table, borrowed};
+use super::state::{OwnedPlace, State, borrowed};
 use super::transaction::{Committed, Transaction, WriteError};
 use super::value::Value;
 

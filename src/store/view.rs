@@ -1,8 +1,9 @@
 //! Reading: at every level, in the order of names, through the schema if there is one.
 
 use super::Store;
+use super::row::{Row, Table};
 use super::schema::{Schema, Seen};
-use super::state::{Row, Table};
+
 use super::value::Value;
 
 /// A table that has a row.
