@@ -179,10 +179,10 @@ fn overlong_varints_are_refused() {
     for (len, ending) in [(2, 0x00), (3, 0x00), (10, 0x00), (10, 0x02), (10, 0x7f), (11, 0x00)] {
         let mut bytes = vec![0x80; len - 1];
         bytes.push(ending);
-        let error = take_varint(&mut bytes.into());
+        let error = take_varint(&mut Bytes::from(bytes));
         assert_eq!(error, Err(Malformed::Varint), "{len} bytes, the last {ending:#04x}");
     }
-    assert_eq!(take_varint(&mut vec![0x80; VARINT_BYTES_MAX - 1].into()), Err(Malformed::Truncated));
+    assert_eq!(take_varint(&mut &[0x80; VARINT_BYTES_MAX - 1][..]), Err(Malformed::Truncated));
 
     // Ping, with its token as it should be, and one byte longer than it need be.
     assert!(Message::decode(&[0x0c, 0x05, 0x00].to_vec().into()).is_ok());
