@@ -16,6 +16,8 @@
 //! 4. Wait for the next thing to happen, or until [`deadline`](Machine::deadline): then hand in [`Input::Timer`].
 //! 5. Go on with 2.
 //!
+//! What ops mean is yours. If you bring no CRDT, [`store`] is one: tables and values, of which each transaction is an op.
+//!
 //! ```
 //! use antiphon::op::DocumentId;
 //! use antiphon::replica::{Config, Event, Input, Options, Output, Replica};

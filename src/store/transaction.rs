@@ -41,7 +41,8 @@ pub struct Transaction<'a> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[must_use]
 pub struct Committed {
-    /// The body of the op to append to the document. `None`: nothing changed.
+    /// The body of the op to append to the document. `None`: nothing changed. If it can't be appended, the store holds what
+    /// nobody else will: make it anew from the document.
     pub body: Option<Bytes>,
     /// What changed.
     pub changes: Changes,
