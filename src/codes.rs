@@ -91,6 +91,7 @@ codes! {
     75 DAMAGED Nobody Never "The digests of the heads differ again and again, but the heads show no fork";
     76 OP_TOO_LARGE Nobody Never "An op is larger than the peer takes";
     77 SET_BACK Sender Now "The peer holds ops of the end that states it that this end does not know; it is opened again with heads";
+    78 COMPACTED Nobody Now "What the peer lacks exists only in a snapshot by now; the document is opened again, to send that";
 }
 
 impl Code {

@@ -82,6 +82,11 @@ impl Heads {
         id.seq <= self.get(id.author).seq
     }
 
+    /// Whether all that `others` cover is held.
+    pub fn cover(&self, others: &Self) -> bool {
+        others.iter().all(|(author, head)| head.seq <= self.get(author).seq)
+    }
+
     /// Sets an author's head, whatever it was.
     pub fn set(&mut self, author: ReplicaId, head: Head) {
         let before = if head == Head::NONE {

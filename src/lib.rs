@@ -82,6 +82,7 @@ pub mod retry;
 pub mod rng;
 pub mod session;
 mod small;
+pub mod snapshot;
 pub mod storage;
 pub mod store;
 pub mod time;

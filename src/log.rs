@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::heads::{Heads, Judgement};
 use crate::op::{Body, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
+use crate::snapshot::SnapshotId;
 use crate::timeline::{History, Opens};
 
 /// The number that stands for an author on the wire, and the seq from which live frames count.
@@ -48,6 +49,7 @@ pub struct Log {
     history: History,
     heads: Arc<Heads>,
     horizon: u64,
+    snapshot: Option<SnapshotId>,
     start: u64,
     entries: VecDeque<Entry>,
     cost: u64,
@@ -57,13 +59,18 @@ pub struct Log {
 impl Log {
     /// An empty document of a replica with these opens.
     pub fn new(opens: Arc<Opens>) -> Self {
-        Self::load(History::load(opens, Vec::new(), 0, 0), Heads::new(), 0, 0)
+        Self::load(History::load(opens, Vec::new(), 0, 0), Heads::new(), (0, None), 0)
     }
 
-    /// A document whose entries below `tail` are in storage; those below `horizon` only as a snapshot.
-    pub fn load(history: History, heads: impl Into<Arc<Heads>>, horizon: u64, tail: u64) -> Self {
+    /// A document whose entries below `tail` are in storage; those below the horizon only as a snapshot.
+    pub fn load(
+        history: History,
+        heads: impl Into<Arc<Heads>>,
+        (horizon, snapshot): (u64, Option<SnapshotId>),
+        tail: u64,
+    ) -> Self {
         let (entries, numbers) = (VecDeque::new(), SmallMap::new());
-        Self { history, heads: heads.into(), horizon, start: tail, entries, cost: 0, numbers }
+        Self { history, heads: heads.into(), horizon, snapshot, start: tail, entries, cost: 0, numbers }
     }
 
     /// The document's timelines.
@@ -79,6 +86,11 @@ impl Log {
     /// The first position that entries exist for; below is only the snapshot.
     pub fn horizon(&self) -> u64 {
         self.horizon
+    }
+
+    /// The snapshot that stands for the entries below the horizon.
+    pub fn snapshot(&self) -> Option<SnapshotId> {
+        self.snapshot
     }
 
     /// The first position whose entry is in memory.
@@ -191,10 +203,21 @@ impl Log {
         author
     }
 
+    /// The entries below `horizon` exist only as a snapshot from now on.
+    pub fn compacted(&mut self, horizon: u64, snapshot: Option<SnapshotId>) {
+        (self.horizon, self.snapshot) = (horizon, snapshot);
+        while self.start < horizon
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.cost -= entry.op.cost();
+            self.start += 1;
+        }
+    }
+
     /// Compares with a peer's heads, if all entries are in memory.
     pub fn compare(&self, heads: &Heads) -> Option<Comparison> {
-        (self.start <= self.horizon).then(|| {
-            let mut comparison = Comparison::new(self.start);
+        (self.start == 0 && self.horizon == 0).then(|| {
+            let mut comparison = Comparison::new(0);
             comparison.scan(self.start, self.entries.iter(), heads);
             comparison
         })
@@ -204,7 +227,8 @@ impl Log {
 /// What a peer's heads say about a log.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The first position whose op the peer lacks; the tail if it lacks none.
+    /// The first position whose op the peer lacks; the tail if it lacks none, 0 if it lacks some that exist only in the
+    /// snapshot.
     pub from: u64,
     /// Authors whose op at the peer's head has another history here: forks.
     pub forks: Vec<ReplicaId>,
@@ -214,6 +238,19 @@ impl Comparison {
     /// Nothing compared yet; scanning starts at `from`.
     pub fn new(from: u64) -> Self {
         Self { from, forks: Vec::new() }
+    }
+
+    /// Looks at what a snapshot stands for, before any entries. Of ops below its last of an author's nothing tells whether
+    /// the peer has others.
+    pub fn scan_snapshot(&mut self, snapshot: &Heads, heads: &Heads) {
+        for (author, head) in snapshot.iter() {
+            let theirs = heads.get(author);
+            if theirs.seq < head.seq {
+                self.from = 0;
+            } else if theirs.seq == head.seq && theirs.chain != head.chain {
+                self.forks.push(author);
+            }
+        }
     }
 
     /// Goes through the next entries of the log, of which the first stands at `position`.

@@ -3,16 +3,20 @@
 //! The core never waits for a disk. A [`Replica`](crate::Replica) puts out [`Request`]s with tickets; whoever drives it
 //! lets a [`Storage`] carry them out, here or on another thread, and hands the [`Reply`] back.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Chain;
-use crate::heads::Heads;
+use crate::heads::{Head, Heads};
 use crate::log::Comparison;
 use crate::op::{Cursor, DocumentId, Entry, OpId, ReplicaId, Timeline};
 use crate::rng::Rng;
+use crate::snapshot::{Compactor, SnapshotId};
 use crate::timeline::{Opens, TIMELINES_MAX, TimelineRecord};
 
 /// Who a replica is: kept over restarts where continuity is proven.
@@ -79,12 +83,25 @@ pub struct StoredDocument {
     pub timelines: Vec<TimelineRecord>,
     /// The replica's open at the document's last reset; 0: none.
     pub forgotten: u64,
-    /// The first position that entries exist for.
+    /// The first position that entries exist for: what stood below exists only in the snapshot.
     pub horizon: u64,
     /// The position after the last entry.
     pub tail: u64,
     /// The places of the entries that a reset put aside and that are not dealt with: from, to.
     pub aside: Option<(u64, u64)>,
+    /// What stands for the entries below the horizon, if that is not 0.
+    pub snapshot: Option<SnapshotId>,
+    /// A snapshot that is coming from a peer.
+    pub staged: Option<Staged>,
+}
+
+/// A snapshot of which some bytes are here.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Staged {
+    /// Which.
+    pub id: SnapshotId,
+    /// How many of its bytes, from the first one on.
+    pub bytes: u64,
 }
 
 /// Entries, cursors and a timeline that become durable together.
@@ -133,6 +150,52 @@ pub enum Transaction {
         /// Its new timeline.
         timeline: TimelineRecord,
     },
+    /// A snapshot takes the place of all entries below `horizon`; it stands for the [heads there](Storage::heads_at).
+    /// It is [synced](Storage::sync) with all before it, whatever the storage promises: what a snapshot stands for exists
+    /// nowhere else. Refused if `horizon` is not above the one before, or beyond the tail.
+    Compact {
+        /// The document.
+        document: DocumentId,
+        /// The new horizon.
+        horizon: u64,
+        /// The snapshot's body.
+        body: Bytes,
+    },
+    /// More of a snapshot that comes from a peer. Refused if `offset` is not what is staged of it; with an offset of 0,
+    /// what is staged of any is dropped.
+    Stage {
+        /// The document.
+        document: DocumentId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// A document starts anew, as by a reset, from the snapshot that is staged: that is its heads and its horizon, which is 1,
+    /// for the snapshot takes position 0. Refused if the staged bytes are not those of the snapshot, or if it does not cover
+    /// the document's own, which can't be put aside.
+    Install {
+        /// The document.
+        document: DocumentId,
+        /// Its new timeline.
+        timeline: TimelineRecord,
+    },
+}
+
+impl Transaction {
+    /// The document that it changes; the identity belongs to none.
+    pub fn document(&self) -> Option<&DocumentId> {
+        match self {
+            Self::Identity(_) => None,
+            Self::Append(batch) => Some(&batch.document),
+            Self::Reset { document, .. }
+            | Self::Compact { document, .. }
+            | Self::Stage { document, .. }
+            | Self::Install { document, .. } => Some(document),
+        }
+    }
 }
 
 /// What a replica asks of its storage.
@@ -179,6 +242,17 @@ pub enum Request {
         /// The ops.
         ids: Vec<OpId>,
     },
+    /// Bytes of a snapshot.
+    Snapshot {
+        /// The document.
+        document: DocumentId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The first one.
+        offset: u64,
+        /// How many there may be.
+        max: u64,
+    },
     /// A write.
     Write(Transaction),
 }
@@ -194,8 +268,11 @@ pub enum Reply {
     Entries(Vec<Entry>),
     /// To [`Request::Compare`].
     Compared(Comparison),
-    /// To [`Request::Chains`]: one an id; `None` for ops that are not held.
+    /// To [`Request::Chains`]: one an id; `None` for ops that are not held, and those below the horizon but for the last of
+    /// each author.
     Chains(Vec<Option<Chain>>),
+    /// To [`Request::Snapshot`]: at least one byte; none beyond the end, or if the document has another snapshot.
+    Snapshot(Bytes),
     /// To [`Request::Write`]: it is as durable as the storage promises.
     Written,
 }
@@ -245,11 +322,43 @@ pub trait Storage {
     /// If the storage can't be read.
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Self::Error>;
 
-    /// The chain at an op, if it is held.
+    /// The chain at an op, if it is held, and not below the horizon; but there too at each author's last op.
     ///
     /// # Errors
     /// If the storage can't be read.
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, Self::Error>;
+
+    /// Bytes of a snapshot from `offset` on: at least one and at most `max`; none beyond the end, or if the document's is
+    /// another one by now.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn snapshot(&mut self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Self::Error>;
+
+    /// The heads of the document as they were at a position that is not below the horizon or beyond the tail. This default
+    /// reads the log from there on.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    fn heads_at(&mut self, document: &DocumentId, position: u64) -> Result<Heads, Self::Error> {
+        const PIECE: u64 = 1 << 20;
+        let mut heads = self.document(document)?.heads;
+        let (mut later, mut from) = (BTreeSet::new(), position);
+        loop {
+            let entries = self.read(document, from, PIECE)?;
+            if entries.is_empty() {
+                return Ok(heads);
+            }
+            from += entries.len() as u64;
+            for OpId { author, seq } in entries.iter().map(|entry| entry.op.id) {
+                if later.insert(author) {
+                    let before = OpId { author, seq: seq - 1 };
+                    let chain = self.chain(document, before)?.unwrap_or(Chain::EMPTY);
+                    heads.set(author, Head { seq: before.seq, chain });
+                }
+            }
+        }
+    }
 
     /// Writes.
     ///
@@ -263,15 +372,19 @@ pub trait Storage {
     /// If that is not sure.
     fn sync(&mut self) -> Result<(), Self::Error>;
 
-    /// The first position whose op is not covered by `heads`, the tail if all are; and the authors of whom `heads` has
-    /// another history. This default reads the whole log; an index does better.
+    /// The first position whose op is not covered by `heads`, the tail if all are, 0 if that is below the horizon; and the
+    /// authors of whom `heads` has another history. This default reads the whole log; an index does better.
     ///
     /// # Errors
     /// If the storage can't be read.
     fn compare(&mut self, document: &DocumentId, heads: &Heads) -> Result<Comparison, Self::Error> {
         const PIECE: u64 = 1 << 20;
-        let mut comparison = Comparison::new(self.document(document)?.horizon);
-        let mut from = comparison.from;
+        let horizon = self.document(document)?.horizon;
+        let mut comparison = Comparison::new(horizon);
+        if horizon > 0 {
+            comparison.scan_snapshot(&self.heads_at(document, horizon)?, heads);
+        }
+        let mut from = horizon;
         loop {
             let entries = self.read(document, from, PIECE)?;
             if entries.is_empty() {
@@ -280,6 +393,51 @@ pub trait Storage {
             comparison.scan(from, entries.iter(), heads);
             from += entries.len() as u64;
         }
+    }
+
+    /// Compacts a document, of which this replica is the authority: lets `compactor` fold everything below `horizon`, and puts
+    /// what comes of it in the place of that. Of the ops only some are in memory at a time; the snapshot is, whole. While a
+    /// [`Replica`](crate::Replica) uses the storage, [`Input::Compact`](crate::replica::Input::Compact) is the way.
+    ///
+    /// # Errors
+    /// If the storage can't be read or written, `horizon` is not above the one before or is beyond the tail, or the
+    /// compactor does not understand what it is given. Nothing has changed then.
+    fn compact<C: Compactor>(
+        &mut self,
+        document: &DocumentId,
+        horizon: u64,
+        mut compactor: C,
+    ) -> Result<(), CompactError<Self::Error, C::Error>>
+    where
+        Self: Sized,
+    {
+        const PIECE: u64 = 1 << 20;
+        let StoredDocument { horizon: mut from, snapshot, .. } =
+            self.document(document).map_err(CompactError::Storage)?;
+        if let Some(id) = snapshot {
+            let mut bytes = Vec::new();
+            while (bytes.len() as u64) < id.bytes {
+                let piece = self.snapshot(document, id, bytes.len() as u64, PIECE).map_err(CompactError::Storage)?;
+                if piece.is_empty() {
+                    break; // the compactor finds it too short
+                }
+                bytes.extend_from_slice(&piece);
+            }
+            let body = bytes.get(id.head_bytes as usize..).unwrap_or_default();
+            compactor.load(body).map_err(CompactError::Snapshot)?;
+        }
+        while from < horizon {
+            let entries = self.read(document, from, PIECE).map_err(CompactError::Storage)?;
+            if entries.is_empty() {
+                break; // beyond the tail: the write is refused
+            }
+            for (position, entry) in (from..horizon).zip(&entries) {
+                compactor.fold(&entry.op).map_err(|error| CompactError::Op { position, error })?;
+            }
+            from += entries.len() as u64;
+        }
+        let (document, body) = (document.clone(), compactor.finish());
+        self.write(&Transaction::Compact { document, horizon, body }).map_err(CompactError::Storage)
     }
 
     /// Carries out a request.
@@ -297,6 +455,9 @@ pub trait Storage {
             Request::Compare { document, heads } => Reply::Compared(self.compare(document, heads)?),
             Request::Chains { document, ids } => {
                 Reply::Chains(ids.iter().map(|id| self.chain(document, *id)).collect::<Result<_, _>>()?)
+            }
+            Request::Snapshot { document, id, offset, max } => {
+                Reply::Snapshot(self.snapshot(document, *id, *offset, *max)?)
             }
             Request::Write(transaction) => {
                 self.write(transaction)?;
@@ -323,6 +484,34 @@ pub trait Storage {
     }
 }
 
+/// Why a document was not [compacted](Storage::compact).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CompactError<S, C> {
+    /// The storage failed, or refused.
+    Storage(S),
+    /// The compactor does not understand the snapshot that there is.
+    Snapshot(C),
+    /// The compactor does not understand an op.
+    Op {
+        /// Where it stands.
+        position: u64,
+        /// Why.
+        error: C,
+    },
+}
+
+impl<S: fmt::Display, C: fmt::Display> fmt::Display for CompactError<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => write!(f, "{error}"),
+            Self::Snapshot(error) => write!(f, "the snapshot can't be folded: {error}"),
+            Self::Op { position, error } => write!(f, "the op at position {position} can't be folded: {error}"),
+        }
+    }
+}
+
+impl<S: fmt::Debug + fmt::Display, C: fmt::Debug + fmt::Display> core::error::Error for CompactError<S, C> {}
+
 impl StoredDocument {
     /// The state after `batch`. Every storage that keeps the state next to the entries derives it so.
     pub fn append(&mut self, batch: &Batch) {
@@ -342,6 +531,13 @@ impl StoredDocument {
         let (from, to) = self.aside.unwrap_or((0, 0));
         let aside = Some((from, to + (self.tail - self.horizon))).filter(|(from, to)| from < to);
         Self { timelines: [timeline].into(), forgotten: timeline.open, aside, ..Self::default() }
+    }
+
+    /// The state after the snapshot that is staged was installed, which stands for these heads.
+    #[must_use]
+    pub fn install(&self, timeline: TimelineRecord, heads: Heads) -> Self {
+        let snapshot = self.staged.map(|staged| staged.id);
+        Self { heads, horizon: 1, tail: 1, snapshot, ..self.reset(timeline) }
     }
 }
 

@@ -48,6 +48,7 @@ impl Host {
             schema: None,
             history: self.0.history().clone(),
             horizon: 0,
+            snapshot: None,
             tail: self.0.tail(),
             heads: self.0.heads().clone(),
             cursor: None,
@@ -77,7 +78,7 @@ impl Host {
                 }
                 vec![self.advance(to)]
             }
-            Output::Event(_) | Output::Transmit(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use antiphon::codes::{CODES, Code, Fault, Retry};
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Head, Heads};
 use antiphon::op::{Body, Cursor, DocumentId, ReplicaId, Timeline};
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::control::{pack_heads, unpack_heads};
 use antiphon::wire::*;
 use bytes::Bytes;
@@ -148,8 +149,10 @@ fn examples() -> BTreeMap<&'static str, Message> {
         ("immediate-ack", Message::ImmediateAck(ImmediateAck { document: 9, to: 301 })),
         ("credit", Message::Credit(Credit { number: 5, total: 1_048_576 })),
         ("snapshot", {
-            Message::Snapshot(SnapshotPart { document: 3, offset: 0, total: 1, bytes: Bytes::from_static(b"s") })
+            let id = SnapshotId { bytes: 1_000, head_bytes: 25, hash: [0x5a; 16] };
+            Message::Snapshot(SnapshotPart { document: 3, id, offset: 25, bytes: Bytes::from_static(b"s") })
         }),
+        ("snapshot-wanted", Message::SnapshotWanted(SnapshotWanted { document: 9, offset: 25, bytes: 975 })),
         ("presence", Message::Presence(Presence { document: 3, body: Bytes::from_static(b"p") })),
         ("reliable", Message::Reliable(0, Message::Resume(Resume { document: 3, from: Some(40) }).encode())),
         ("confirm", Message::Confirm(Confirm { next: 1 })),
@@ -294,7 +297,7 @@ fn the_table_of_kinds_is_that_of_the_code() {
         let kind = if kind & 0x10 != 0 && kind & 0x40 == 0 { kind & !0xa0 } else { kind };
         assert_eq!(kinds.get(&kind).map(String::as_str), Some(expected), "{name}, kind {kind:#04x}");
     }
-    assert_eq!(kinds.len(), 24);
+    assert_eq!(kinds.len(), 25);
 }
 
 /// Seeds for the fuzz target of the wire; written only when asked for.

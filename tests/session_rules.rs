@@ -102,6 +102,7 @@ fn opening(log: &Log, cursor: Option<Cursor>, thorough: bool) -> Input {
         schema: None,
         history: log.history().clone(),
         horizon: log.horizon(),
+        snapshot: log.snapshot(),
         tail: log.tail(),
         heads: log.heads().clone(),
         cursor,
@@ -439,7 +440,7 @@ fn an_empty_peer_is_not_sent_ops_from_above_a_horizon() {
         log
     };
     let history = source.history().clone();
-    let log = Log::load(history, source.heads().clone(), 2, 4);
+    let log = Log::load(history, source.heads().clone(), (2, None), 4);
     session.handle(NOW, opening(&log, None, false)).unwrap();
     give(&mut session, None, their_open(0, 0, false, None));
     let outputs = drain(&mut session);

@@ -134,7 +134,7 @@ impl<'a> Inbox<'a> {
                 Followed::Entries { position, entries } => {
                     (position..).zip(entries).try_for_each(|(position, entry)| self.keep(position, entry))?;
                 }
-                Followed::Restarted => return Err("a replica's log began anew".into()),
+                Followed::Snapshot { .. } | Followed::Restarted => return Err("a replica's log began anew".into()),
             }
             let _ = reports.send(Report::Integrated);
         }

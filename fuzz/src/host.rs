@@ -89,6 +89,7 @@ impl End {
             schema: None,
             history: log.history().clone(),
             horizon: 0,
+            snapshot: None,
             tail: log.tail(),
             heads: log.heads().clone(),
             cursor: *cursor,

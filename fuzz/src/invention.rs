@@ -4,10 +4,11 @@ use antiphon::codes::Code;
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Head, Heads};
 use antiphon::op::{Body, Cursor, DocumentId, ReplicaId, Timeline};
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::control::pack_heads;
 use antiphon::wire::{
     Access, Ack, Announce, Changes, Confirm, Content, Credit, End, Farewell, Fork, HeadsPart, ImmediateAck, Level,
-    Message, Open, OwnTimelines, Ping, Point, Pong, Resume, Rewind, Run as OpRun, Skip, SnapshotPart,
+    Message, Open, OwnTimelines, Ping, Point, Pong, Resume, Rewind, Run as OpRun, Skip, SnapshotPart, SnapshotWanted,
 };
 
 use crate::run::Run;
@@ -91,7 +92,15 @@ impl Run<'_> {
                 Message::Reliable(number, inner)
             }
             14 => Message::Confirm(Confirm { next: number }),
-            15 => Message::Snapshot(SnapshotPart { document, offset: number, total: number, bytes: input.bytes() }),
+            15 if input.flag() => {
+                let bytes = input.number() as u32;
+                Message::SnapshotWanted(SnapshotWanted { document, offset: number, bytes })
+            }
+            15 => {
+                let id =
+                    SnapshotId { bytes: input.number(), head_bytes: input.byte().into(), hash: [input.byte(); 16] };
+                Message::Snapshot(SnapshotPart { document, id, offset: number, bytes: input.bytes() })
+            }
             16 if number == 31 => {
                 Message::Goodbye(Farewell { code: Code(input.byte().into()), reason: String::new(), retry_after: None })
             }

@@ -199,6 +199,13 @@ impl<'a> Run<'a> {
                     self.feed(subject, opening, Cause::Host);
                 }
             }
+            Event::SnapshotOffered { number, snapshot } if snapshot.bytes > 0 => {
+                self.feed(
+                    subject,
+                    Input::WantSnapshot { number, offset: 0, bytes: 1 + snapshot.head_bytes % 1000 },
+                    Cause::Host,
+                );
+            }
             Event::Connected { .. } => self.was_live |= subject,
             _ => {}
         }

@@ -147,6 +147,7 @@ impl Replica {
             schema: state.options().schema.clone(),
             history: log.history().clone(),
             horizon: log.horizon(),
+            snapshot: log.snapshot(),
             tail: log.tail(),
             heads: log.heads().clone(),
             cursor: cursor.filter(|_| !forget),
@@ -189,6 +190,7 @@ impl Replica {
         if let Some(state) = self.documents.get_mut(document) {
             state.forget_link(link);
         }
+        self.snapshot_cut(document, link);
     }
 
     /// Closes the document on all sessions; they are to open it again when it is ready.
@@ -211,6 +213,7 @@ impl Replica {
         let number = attached.number();
         attached.stage = Stage::Waiting;
         state.forget_held(link);
+        self.snapshot_cut(document, link);
         number
     }
 
@@ -229,7 +232,7 @@ impl Replica {
     pub(super) fn reopen_on(&mut self, link: LinkId, document: &DocumentId, code: Code) {
         self.wait_on(link, document);
         let Some(attached) = self.attached(link, document) else { return };
-        attached.reopened += 1;
+        attached.reopened += u32::from(code != Code::COMPACTED);
         attached.mismatched += u32::from(code == Code::MISMATCH);
         attached.thorough |= code == Code::MISMATCH || code == Code::SET_BACK;
         attached.forget_cursor |= code == Code::AUTHOR_GAP;

@@ -26,6 +26,8 @@ pub struct Config {
     /// Cost of what waits for a document's storage, beyond which the app may not append, and the document is closed on
     /// sessions that bring more, until the storage has written. Default 64 MiB.
     pub waiting_max: u64,
+    /// Bytes of a snapshot that is taken from a document's authority. Default 1 GiB.
+    pub snapshot_max: u64,
     /// How long a write may take. Default 30 s.
     pub write_deadline: Duration,
     /// The first and the longest wait before a failed storage is tried again. Default 100 ms and 30 s.
@@ -51,6 +53,7 @@ impl Default for Config {
             read_max: 128 << 10,
             reads_max: 16,
             waiting_max: 64 << 20,
+            snapshot_max: 1 << 30,
             write_deadline: Duration::from_secs(30),
             retry: (Duration::from_millis(100), Duration::from_secs(30)),
             idle_max: Duration::from_secs(60),

@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 use super::attaching::Attached;
 use super::pipeline::LazyPipeline;
+use super::snapshots::Incoming;
 use super::{Alarm, Asked, Authority, Event, LinkId, Misuse, Options, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::log::Log;
 use crate::op::{DocumentId, OP_OVERHEAD, OpId, Timeline};
 use crate::retry::Backoff;
 use crate::small::SmallMap;
-use crate::storage::{Request, StoredDocument};
+use crate::storage::{Request, Staged, StoredDocument};
 use crate::time::Instant;
 use crate::timeline::History;
 use crate::wire::Access;
@@ -47,6 +48,12 @@ pub(super) struct Document {
     /// Something was written since the last alarm.
     pub(super) grew: bool,
     pub(super) mending: super::reset::Mending,
+    /// What else the storage is at with it, one thing at a time, and until when it may be.
+    pub(super) apart: Option<(Ticket, Instant)>,
+    /// A snapshot of which some bytes are in storage.
+    pub(super) staged: Option<Box<Staged>>,
+    /// A snapshot that is being taken.
+    pub(super) incoming: Option<Box<Incoming>>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -75,6 +82,9 @@ impl Document {
             alarm: None,
             grew: false,
             mending: super::reset::Mending::default(),
+            apart: None,
+            staged: None,
+            incoming: None,
         }
     }
 
@@ -99,7 +109,7 @@ impl Document {
     /// Whether nobody has it open and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         let unused = self.wanted.is_none() && self.links.len() == 0 && self.waiting.is_empty();
-        unused && self.pipeline.is_idle() && self.mending.is_idle()
+        unused && self.pipeline.is_idle() && self.mending.is_idle() && self.apart.is_none()
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -117,6 +127,7 @@ impl Document {
     pub(super) fn started_anew(&mut self) {
         self.pipeline = LazyPipeline::default(); // the heads and cursors in it are those of the old log
         self.known = None;
+        (self.apart, self.staged, self.incoming) = (None, None, None);
         self.mending.started_anew();
     }
 
@@ -127,7 +138,8 @@ impl Document {
 
     pub(super) fn memory_cost(&self) -> u64 {
         let writing = self.pipeline.writing.as_ref().map_or(0, |writing| writing.cost);
-        self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost
+        let incoming = self.incoming.as_deref().map_or(0, Incoming::bytes);
+        self.log().map_or(0, Log::cost) + self.pipeline.cost + writing + self.waiting_cost + incoming
     }
 }
 
@@ -140,8 +152,8 @@ impl Replica {
         let first = state.wanted.replace(options).is_none();
         if first {
             if let Some(log) = state.log() {
-                let (heads, tail) = (log.heads().clone(), log.tail());
-                self.event(Event::Opened { document: document.clone(), heads, tail });
+                let (heads, tail, snapshot) = (log.heads().clone(), log.tail(), log.snapshot());
+                self.event(Event::Opened { document: document.clone(), heads, tail, snapshot });
             }
             let links: Vec<_> = self.links.keys().copied().collect();
             links.into_iter().for_each(|link| self.offer(link, &document));
@@ -229,17 +241,20 @@ impl Replica {
         let timeline = self.draw_timeline();
         let opens = self.opens.clone();
         let Some(state) = self.documents.get_mut(document) else { return };
-        let StoredDocument { heads, timelines, forgotten, horizon, tail, aside } = stored;
+        let StoredDocument { heads, timelines, forgotten, horizon, tail, aside, snapshot, staged } = stored;
+        // What could not be installed may be spoiled: it is taken again.
+        let is_good = !state.mending.refused_install(&timelines);
+        state.staged = staged.filter(|_| is_good).map(Box::new);
         state.mending.loaded(aside, &timelines);
         let history = History::load(opens, timelines, forgotten, tail);
-        let mut log = Log::load(history, heads, horizon, tail);
+        let mut log = Log::load(history, heads, (horizon, snapshot), tail);
         let current = log.history().current().timeline;
         if state.known.take().is_some_and(|known| known.0 != current || known.1 > tail) {
             log.begin(timeline); // the storage has lost what peers may know of
         }
         let held = log.heads().clone();
         let seq = held.get(me).seq;
-        let opened = Event::Opened { document: document.clone(), heads: held.clone(), tail };
+        let opened = Event::Opened { document: document.clone(), heads: held.clone(), tail, snapshot };
         state.state = State::Ready(Box::new(log));
         let wanted = state.is_wanted();
         if let Some(in_doubt) = state.in_doubt.take() {
@@ -280,9 +295,10 @@ impl Replica {
         if matches!(state.state, State::Failed) {
             return;
         }
-        if let Some((ticket, _)) = state.write_under_way() {
+        for (ticket, _) in state.writes_under_way() {
             self.asked.take(ticket);
         }
+        (state.apart, state.incoming) = (None, None);
         let pipeline = core::mem::take(&mut state.pipeline);
         let in_doubt = state.in_doubt.get_or_insert_default();
         let writing = pipeline.writing.as_ref().map(|writing| (&writing.batch.entries, &writing.salvage));
@@ -327,12 +343,13 @@ impl Replica {
     pub(super) fn on_document_alarm(&mut self, document: &DocumentId) {
         let Some(state) = self.documents.get_mut(document) else { return };
         state.alarm = None;
-        match (&state.state, state.write_under_way()) {
+        let deadline = state.writes_under_way().map(|(_, deadline)| deadline).min();
+        match (&state.state, deadline) {
             (State::Failed, _) => self.reload(document),
-            (_, Some((_, deadline))) if deadline <= self.now => {
+            (_, Some(deadline)) if deadline <= self.now => {
                 self.fail(document, String::from("a write took longer than its deadline"));
             }
-            (_, Some((_, deadline))) => self.set_document_alarm(document, deadline),
+            (_, Some(deadline)) => self.set_document_alarm(document, deadline),
             (State::Ready(_), None) if state.mending.is_wanted() => match self.identity_write {
                 Some((_, deadline)) if deadline <= self.now => {
                     self.fail(document, String::from("the write of a new id took longer than its deadline"));

@@ -163,6 +163,11 @@ impl Replica {
         if self.numbers.get(number) != Some(document) {
             return; // the log was loaded or reset meanwhile: positions may mean something else
         }
+        let state = self.documents.get(document);
+        let gone = |log: &Log| *from < log.horizon();
+        if entries.is_empty() && state.is_some_and(|state| state.apart.is_some() || state.log().is_some_and(gone)) {
+            return openings.into_iter().for_each(|opened| self.reopen_compacted(document, opened));
+        }
         if entries.is_empty() {
             return self.fail(document, String::from("the storage lacks entries that it was given"));
         }

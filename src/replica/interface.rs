@@ -13,6 +13,7 @@ use crate::codes::Code;
 use crate::heads::Heads;
 use crate::op::{DocumentId, Op, OpId, ReplicaId};
 use crate::session::{self, Ending, Transport};
+use crate::snapshot::SnapshotId;
 use crate::storage::{Batch, Reply, Request};
 use crate::wire::control::Schema;
 use crate::wire::{Access, Durability};
@@ -109,6 +110,16 @@ pub enum Input {
         /// From where.
         link: LinkId,
     },
+    /// The app, which is the [authority](super::Authority::Us) of a document, has made a snapshot of it: opaque bytes that
+    /// stand for all ops below a position. The ops are dropped, and who lacks any of them takes the snapshot.
+    Compact {
+        /// Which.
+        document: DocumentId,
+        /// The position: above the horizon, and durable.
+        position: u64,
+        /// What stands for everything below it.
+        body: Bytes,
+    },
     /// The host ends a session.
     Disconnect {
         /// Its link.
@@ -204,7 +215,8 @@ pub enum Event {
         /// How it ended; `None` if the link went away under it.
         ending: Option<Ending>,
     },
-    /// A document is loaded: appends are taken at once from now on.
+    /// A document is loaded: appends are taken at once from now on. After a reset, or when a snapshot was installed, this
+    /// comes again: what the app made of the document is to be made anew.
     Opened {
         /// Which.
         document: DocumentId,
@@ -212,6 +224,15 @@ pub enum Event {
         heads: Arc<Heads>,
         /// The position after the last entry.
         tail: u64,
+        /// What stands for the entries that are not there, if any.
+        snapshot: Option<SnapshotId>,
+    },
+    /// A snapshot has taken the place of all entries below the horizon.
+    Compacted {
+        /// The document.
+        document: DocumentId,
+        /// The new horizon.
+        horizon: u64,
     },
     /// Own ops are durable here: all that this replica appended up to and with this one.
     Applied {
@@ -325,6 +346,10 @@ pub enum Misuse {
     ReadOnly(DocumentId),
     /// A body is larger than the limit of bytes.
     TooLarge(u32),
+    /// Documents are compacted by their [authority](super::Authority::Us) only.
+    NotAuthority(DocumentId),
+    /// The position is not above the horizon, or not durable; or the document is being loaded, reset or compacted.
+    NotToCompact(DocumentId, u64),
     /// The peer of the link only reads the document: it can't be rebuilt from there.
     NothingToTake(DocumentId, LinkId),
 }
@@ -338,6 +363,12 @@ impl fmt::Display for Misuse {
             Self::Full(document) => write!(f, "too much waits for the storage of {document}: wait until it is applied"),
             Self::ReadOnly(document) => write!(f, "document {document} was opened for reading only"),
             Self::TooLarge(max) => write!(f, "an op has at most {max} bytes: split it, or raise the limit everywhere"),
+            Self::NotAuthority(document) => {
+                write!(f, "document {document} is compacted by its authority: open it as that")
+            }
+            Self::NotToCompact(document, position) => {
+                write!(f, "document {document} can't be compacted to position {position} now: take one that is durable")
+            }
             Self::NothingToTake(document, LinkId(link)) => {
                 write!(
                     f,

@@ -111,6 +111,7 @@ impl Replica {
             if let Some(state) = self.documents.get_mut(document) {
                 state.forget_link(link);
             }
+            self.snapshot_cut(document, link);
             self.idle_check(document);
         }
         // A newer session that waited for this one to show life goes ahead.
@@ -189,6 +190,10 @@ impl Replica {
                 let asked = Asked::Compare(document.clone(), opened);
                 self.request_read(asked, Request::Compare { document, heads });
             }
+            session::Output::ReadSnapshot { number, id, offset, max } => {
+                self.read_snapshot(link, number, id, offset, max);
+            }
+            session::Output::TakeSnapshot { number, offset, bytes } => self.take_snapshot(link, number, offset, bytes),
             session::Output::Event(event) => self.on_session_event(link, event),
         }
     }
@@ -212,6 +217,7 @@ impl Replica {
                 }
             }
             session::Event::InStep { number } => self.in_step(link, number),
+            session::Event::SnapshotOffered { number, snapshot } => self.snapshot_offered(link, number, snapshot),
             session::Event::Forked { number, authors } => {
                 if let Some(document) = self.numbers.get(&number).cloned() {
                     self.forked(link, document, authors);

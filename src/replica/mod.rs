@@ -14,6 +14,7 @@ mod interface;
 mod links;
 mod pipeline;
 mod reset;
+mod snapshots;
 mod tickets;
 
 use alloc::boxed::Box;
@@ -190,7 +191,7 @@ impl Replica {
     fn on_storage(&mut self, ticket: Ticket, reply: Result<Reply, String>) {
         // Late answers, to questions that were given up, are ignored.
         let Some(asked) = self.asked.take(ticket) else { return };
-        if matches!(asked, Asked::Read(..) | Asked::Compare(..)) {
+        if matches!(asked, Asked::Read(..) | Asked::Compare(..) | Asked::Snapshot(..)) {
             self.reads -= 1;
             self.start_reads();
         }
@@ -215,9 +216,17 @@ impl Replica {
             (Asked::Write(document), Ok(_)) => self.written(document),
             (Asked::Reset(document), Ok(_)) => self.reset_done(&document),
             (Asked::Aside(document, from), Ok(Reply::Entries(entries))) => self.aside_read(&document, from, entries),
-            (Asked::AsideChains(document, from, entries), Ok(Reply::Chains(chains))) => {
-                self.salvage(&document, from, entries, &chains);
+            (Asked::AsideChains(document, from, entries, held), Ok(Reply::Chains(chains))) => {
+                self.salvage(&document, from, entries, &held, &chains);
             }
+            (Asked::Compact(document, number), Ok(_)) => self.compact_done(document, number, ticket),
+            (Asked::Horizon(document, number), Ok(Reply::Document(stored))) => {
+                self.horizon_moved(&document, number, ticket, &stored);
+            }
+            (Asked::Snapshot(document, opened), Ok(Reply::Snapshot(bytes))) => {
+                self.snapshot_read(&document, opened, bytes);
+            }
+            (Asked::Stage(document, staged), Ok(_)) => self.stage_done(&document, staged, ticket),
             (asked, reply) => {
                 let reason =
                     reply.err().unwrap_or_else(|| String::from("the storage's reply does not fit the request"));
@@ -280,6 +289,7 @@ impl Machine for Replica {
             Input::Storage { ticket, reply } => self.on_storage(ticket, reply),
             Input::Answer { ticket, answer } => self.on_answer(ticket, answer),
             Input::Reset { document, link } => self.reset_by_app(&document, link)?,
+            Input::Compact { document, position, body } => self.compact(&document, position, body)?,
             Input::Disconnect { link, code, reason, retry_after } => {
                 self.session_input(link, session::Input::Goodbye { code, reason, retry_after });
             }

@@ -232,10 +232,10 @@ impl Document {
         self.mending.is_resetting() || !self.pipeline.is_empty()
     }
 
-    /// The write that is under way, and until when it may be.
-    pub(super) fn write_under_way(&self) -> Option<(Ticket, Instant)> {
+    /// The writes that are under way, and until when they may be.
+    pub(super) fn writes_under_way(&self) -> impl Iterator<Item = (Ticket, Instant)> {
         let append = self.pipeline.writing.as_ref().map(|writing| (writing.ticket, writing.deadline));
-        append.or(self.mending.writing())
+        [append, self.mending.writing(), self.apart].into_iter().flatten()
     }
 
     pub(super) fn is_writing(&self) -> bool {

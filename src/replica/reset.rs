@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use super::{Asked, Authority, Event, LinkId, Misuse, Replica, Salvage, Ticket};
 use crate::codes::Code;
 use crate::digest::Chain;
-use crate::heads::Head;
+use crate::heads::{Head, Heads};
 use crate::op::{DocumentId, Entry, Op, OpId, ReplicaId, Timeline};
 use crate::session::{By, Session};
 use crate::storage::{Request, Transaction};
@@ -55,14 +55,23 @@ enum Stage {
     /// Nothing to mend, or nothing known of it.
     #[default]
     Whole,
-    /// A reset waits for the write that is under way.
-    Wanted,
-    /// The reset is being written, with this timeline.
-    Resetting { timeline: Timeline, ticket: Ticket, deadline: Instant },
+    /// It waits for the write that is under way.
+    Wanted(Rebuild),
+    /// It is being written, with this timeline.
+    Resetting { rebuild: Rebuild, timeline: Timeline, ticket: Ticket, deadline: Instant },
     /// The document takes everything from the authority.
     Refetching,
     /// Both are in step: what was put aside is gone through.
     Salvaging,
+}
+
+/// How a document starts anew.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Rebuild {
+    /// From nothing.
+    Reset,
+    /// From the snapshot that is staged.
+    Install,
 }
 
 impl Mending {
@@ -70,14 +79,21 @@ impl Mending {
     pub(super) fn loaded(&mut self, aside: Option<(u64, u64)>, timelines: &[TimelineRecord]) {
         self.aside = aside.map(Box::new);
         self.stage = match self.stage {
-            Stage::Wanted => Stage::Wanted,
+            Stage::Wanted(rebuild) => Stage::Wanted(rebuild),
             Stage::Resetting { timeline, .. } if timelines.iter().any(|record| record.timeline == timeline) => {
                 Stage::Refetching
             }
-            Stage::Resetting { .. } => Stage::Wanted, // it failed, and was not done
-            Stage::Whole if aside.is_none() => Stage::Whole,
-            Stage::Whole | Stage::Refetching | Stage::Salvaging => Stage::Refetching,
+            // It failed, and was not done. A snapshot is offered again.
+            Stage::Resetting { rebuild: Rebuild::Reset, .. } => Stage::Wanted(Rebuild::Reset),
+            Stage::Whole | Stage::Resetting { .. } if aside.is_none() => Stage::Whole,
+            _ => Stage::Refetching,
         };
+    }
+
+    /// Whether a snapshot that was to be installed was not, if the document has these timelines.
+    pub(super) fn refused_install(&self, timelines: &[TimelineRecord]) -> bool {
+        let Stage::Resetting { rebuild: Rebuild::Install, timeline, .. } = self.stage else { return false };
+        timelines.iter().all(|record| record.timeline != timeline)
     }
 
     /// The reset is written.
@@ -87,7 +103,7 @@ impl Mending {
 
     /// Whether appends may go into the log now.
     pub(super) fn takes_appends(&self) -> bool {
-        !matches!(self.stage, Stage::Wanted | Stage::Resetting { .. })
+        !matches!(self.stage, Stage::Wanted(_) | Stage::Resetting { .. })
     }
 
     pub(super) fn is_resetting(&self) -> bool {
@@ -104,7 +120,7 @@ impl Mending {
 
     /// Whether a reset waits until it can be written.
     pub(super) fn is_wanted(&self) -> bool {
-        self.stage == Stage::Wanted
+        matches!(self.stage, Stage::Wanted(_))
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -120,7 +136,7 @@ impl Mending {
     pub(super) fn admits(&mut self, session: &Session, upstream: bool, authority: Authority) -> bool {
         match self.stage {
             Stage::Whole | Stage::Salvaging => true,
-            Stage::Wanted | Stage::Resetting { .. } => false,
+            Stage::Wanted(_) | Stage::Resetting { .. } => false,
             Stage::Refetching => self.is_source(session, upstream, authority),
         }
     }
@@ -186,10 +202,30 @@ impl Replica {
         if state.mending.is_resetting() {
             return;
         }
-        state.mending.stage = Stage::Wanted;
+        state.mending.stage = Stage::Wanted(Rebuild::Reset);
         // A new id at once: new appends then fit whatever the authority has.
         self.renew();
-        self.close_on_all(document, Code::RESET, "the document is rebuilt from its authority");
+        self.start_anew(document, "the document is rebuilt from its authority");
+    }
+
+    /// Puts the document's entries aside, to take it anew from the snapshot that is staged.
+    pub(super) fn install(&mut self, document: &DocumentId, link: LinkId) {
+        let Some(state) = self.documents.get_mut(document) else { return };
+        state.incoming = None;
+        state.mending.source = self.links.get(&link).and_then(|from| Source::of(&from.session)).map(Box::new);
+        if state.mending.is_resetting() {
+            return;
+        }
+        state.mending.stage = Stage::Wanted(Rebuild::Install);
+        // New appends must not take the seqs of ops that are put aside.
+        if state.log().is_some_and(|log| log.tail() > log.horizon()) || state.is_writing() {
+            self.renew();
+        }
+        self.start_anew(document, "the document is rebuilt from a snapshot");
+    }
+
+    fn start_anew(&mut self, document: &DocumentId, reason: &str) {
+        self.close_on_all(document, Code::RESET, reason);
         if let Some(state) = self.documents.get_mut(document) {
             state.withdraw(self.identity.replica);
         }
@@ -202,7 +238,7 @@ impl Replica {
 
     /// Goes on with the resets that are wanted: the new id is durable.
     pub(super) fn reset_waiting(&mut self) {
-        let wanted = self.documents.iter().filter(|(_, state)| state.mending.stage == Stage::Wanted);
+        let wanted = self.documents.iter().filter(|(_, state)| state.mending.is_wanted());
         let wanted: Vec<_> = wanted.map(|(document, _)| document.clone()).collect();
         wanted.iter().for_each(|document| self.reset_when_quiet(document));
     }
@@ -212,7 +248,8 @@ impl Replica {
     pub(super) fn reset_when_quiet(&mut self, document: &DocumentId) {
         let open = self.opens.count();
         let Some(state) = self.documents.get_mut(document) else { return };
-        if state.mending.stage != Stage::Wanted || state.log().is_none() || state.is_writing() {
+        let Stage::Wanted(rebuild) = state.mending.stage else { return };
+        if state.log().is_none() || state.is_writing() {
             return;
         }
         if let Some((_, deadline)) = self.identity_write {
@@ -220,11 +257,14 @@ impl Replica {
         }
         let timeline = self.draw_timeline();
         let record = TimelineRecord { open, timeline, begins: 0 };
-        let request = Request::Write(Transaction::Reset { document: document.clone(), timeline: record });
-        let ticket = self.request(Asked::Reset(document.clone()), request);
+        let transaction = match rebuild {
+            Rebuild::Reset => Transaction::Reset { document: document.clone(), timeline: record },
+            Rebuild::Install => Transaction::Install { document: document.clone(), timeline: record },
+        };
+        let ticket = self.request(Asked::Reset(document.clone()), Request::Write(transaction));
         let deadline = self.now + self.config.write_deadline;
         if let Some(state) = self.documents.get_mut(document) {
-            state.mending.stage = Stage::Resetting { timeline, ticket, deadline };
+            state.mending.stage = Stage::Resetting { rebuild, timeline, ticket, deadline };
         }
         self.set_document_alarm(document, deadline);
     }
@@ -284,12 +324,20 @@ impl Replica {
         let ids = entries.iter().flat_map(|Entry { op: Op { id, .. }, .. }| [OpId { seq: id.seq - 1, ..*id }, *id]);
         let ids = ids.collect();
         let request = Request::Chains { document: document.clone(), ids };
-        self.request(Asked::AsideChains(document.clone(), from, entries), request);
+        let held = self.documents.get(document).and_then(|state| state.log()).map(|log| log.heads().clone());
+        self.request(Asked::AsideChains(document.clone(), from, entries, held.unwrap_or_default()), request);
     }
 
     /// Decides what becomes of entries that were put aside. `chains` are those of the new log, two an entry: before it
-    /// and at it.
-    pub(super) fn salvage(&mut self, document: &DocumentId, from: u64, entries: Vec<Entry>, chains: &[Option<Chain>]) {
+    /// and at it; `held` are its heads at the time.
+    pub(super) fn salvage(
+        &mut self,
+        document: &DocumentId,
+        from: u64,
+        entries: Vec<Entry>,
+        held: &Heads,
+        chains: &[Option<Chain>],
+    ) {
         if !self.is_salvaging(document, from) {
             return;
         }
@@ -312,10 +360,12 @@ impl Replica {
             if op.id.seq == head.seq && chain == head.chain {
                 displaced = false;
             } else if op.id.seq <= head.seq {
-                let Some(at) = there[1] else { break }; // it is on its way: compared again when that is written
-                // After a fork the same op may stand behind another history.
-                let body = there[0].unwrap_or(Chain::EMPTY).then(op.body.hash());
-                displaced = chain != at && body != at;
+                displaced = match there[1] {
+                    // After a fork the same op may stand behind another history.
+                    Some(at) => chain != at && there[0].unwrap_or(Chain::EMPTY).then(op.body.hash()) != at,
+                    None if held.covers(op.id) => false, // the snapshot stands for it
+                    None => break,                       // it is on its way: compared again when that is written
+                };
             }
             if fits {
                 heads.insert(op.id.author, next);

@@ -1,13 +1,15 @@
 //! What storage and host were asked and have not answered.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use super::LinkId;
-use crate::heads::Head;
+use crate::heads::{Head, Heads};
 use crate::op::{DocumentId, Entry};
+use crate::storage::Staged;
 
 /// Stands for a question of the replica's: to its storage or to its host. Never repeats.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -45,7 +47,14 @@ pub(super) enum Asked {
     Reset(DocumentId),
     /// What was put aside from a place on, and then the chains in the log at the same ops.
     Aside(DocumentId, u64),
-    AsideChains(DocumentId, u64, Vec<Entry>),
+    AsideChains(DocumentId, u64, Vec<Entry>, Arc<Heads>),
+    /// A document, under this number, is compacted; which snapshot it has now.
+    Compact(DocumentId, u32),
+    Horizon(DocumentId, u32),
+    /// Bytes of the snapshot, for a session.
+    Snapshot(DocumentId, Opened),
+    /// With this piece so much of a snapshot is staged.
+    Stage(DocumentId, Staged),
     Peer(LinkId),
     Document(LinkId, DocumentId),
 }
@@ -131,7 +140,11 @@ impl Asked {
             | Self::Write(document)
             | Self::Reset(document)
             | Self::Aside(document, _)
-            | Self::AsideChains(document, ..) => Some(document),
+            | Self::AsideChains(document, ..)
+            | Self::Compact(document, _)
+            | Self::Horizon(document, _)
+            | Self::Snapshot(document, _)
+            | Self::Stage(document, _) => Some(document),
             Self::Identity | Self::Peer(_) | Self::Document(..) => None,
         }
     }

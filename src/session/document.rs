@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::receiving::{POSITION_MAX, Receiving};
 use super::sending::Sending;
+use super::snapshots::{Offer, Offered};
 use super::start::{Side, Start};
 use super::{By, Event, Misuse, Opening, Session};
 use crate::codes::Code;
@@ -32,6 +33,10 @@ pub(super) struct Document {
     pub(super) theirs: Option<Theirs>,
     /// What is needed until both ends know where they start.
     pub(super) resuming: Option<Box<Resuming>>,
+    /// Our snapshot was offered.
+    pub(super) offered: Option<Offered>,
+    /// The peer's was.
+    pub(super) offer: Option<Box<Offer>>,
     /// Where the peer stands, as it said last when it believed to be in step: `(held, tail, digest)`.
     pub(super) peer_level: Option<(u64, u64, u64)>,
     /// The same of us, as the peer was told last.
@@ -160,6 +165,8 @@ impl Session {
                 outgoing: None,
                 comparing: None,
             })),
+            offered: None,
+            offer: None,
             peer_level: None,
             told_level: None,
             told: Told::default(),
@@ -269,6 +276,7 @@ impl Session {
         document.sending = Sending::default();
         document.receiving = Receiving::default();
         document.resuming = None;
+        (document.offered, document.offer) = (None, None);
         if let Some(theirs) = document.theirs.take() {
             self.by_peer.remove(theirs.number);
         }
@@ -277,6 +285,7 @@ impl Session {
         self.parts_in.take_if(|part| *part == number);
         self.acks_due.remove(&number);
         self.heads_out.remove(&number);
+        self.snapshots_out.remove(&number);
         self.outstanding -= outstanding;
         if outstanding > 0 || part.is_some() || claim.is_some() {
             self.wake_blocked();
@@ -303,6 +312,7 @@ impl Session {
         self.ready.clear();
         self.blocked.clear();
         self.heads_out.clear();
+        self.snapshots_out.clear();
         self.acks_due.clear();
         (self.outstanding, self.undurable) = (0, 0);
     }
@@ -318,11 +328,8 @@ impl Session {
             Message::Heads(part) => self.on_heads(part)?,
             Message::Fork(fork) => self.on_fork(&fork)?,
             Message::Author(author) => self.on_author(&author)?,
-            Message::Snapshot(part) => {
-                if let Some(number) = self.by_peer.get(part.document).copied() {
-                    self.close_for(number, Code::BELOW_HORIZON, "snapshots are not taken here yet");
-                }
-            }
+            Message::Snapshot(part) => self.on_snapshot(part),
+            Message::SnapshotWanted(wanted) => self.on_snapshot_wanted(wanted),
             Message::Presence(_) | Message::Unknown(..) => {}
             _ if !self.is_live() => {
                 // On datagrams Welcome may be late or lost; what came too early will be sent again.
@@ -385,6 +392,7 @@ impl Session {
             timeline: current.timeline,
             previous: opening.history.previous(),
             begins: current.begins,
+            horizon: opening.horizon,
             tail: opening.tail,
             digest: opening.heads.digest(),
             cursor: opening.cursor,
@@ -396,6 +404,7 @@ impl Session {
             timeline: own_timelines.0,
             previous: own_timelines.1,
             begins: open.begins,
+            horizon: open.horizon,
             tail: open.tail,
             digest: open.digest,
             cursor: open.cursor.map(Into::into),
@@ -417,7 +426,7 @@ impl Session {
         let level = (theirs.tail, mine.tail, mine.digest);
         let ask_end = theirs.cursor.map(|cursor| {
             let end = mine.history.and_then(|history| history.end(cursor.timeline, mine.tail));
-            end.map(|end| cursor.position.min(end))
+            end.map(|end| cursor.position.min(end)).filter(|position| *position >= opening.horizon)
         });
         let own = open.own.into();
 
@@ -466,7 +475,7 @@ impl Session {
         let Some(document) = self.documents.get_mut(&number) else { return };
         let horizon = document.resuming.as_ref().map_or(0, |resuming| resuming.opening.horizon);
         if position < horizon {
-            return self.close_for(number, Code::BELOW_HORIZON, "what the peer lacks exists only in a snapshot");
+            return self.offer_snapshot(number);
         }
         document.sending.start(position);
         if say {

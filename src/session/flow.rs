@@ -237,6 +237,9 @@ impl Session {
         if !self.heads_out.is_empty() {
             self.pump_heads();
         }
+        if !self.snapshots_out.is_empty() {
+            self.pump_snapshots();
+        }
         let Some(bytes) = self.frame_bytes().filter(|_| !self.ready.is_empty()) else { return };
         if self.now.since(self.repaired.0) >= self.round_trip.wait(Duration::ZERO, 0) {
             self.repaired = (self.now, 0);

@@ -11,7 +11,6 @@ use super::link::turn;
 use super::{BYTES_BEFORE_WELCOME, By, Ending, Event, FRAME_BYTES_MIN, Misuse, Output, Session, Timer};
 use crate::codes::{Code, Retry};
 use crate::wire::changes::is_changes;
-use crate::wire::control::{FEATURE_PRESENCE, FEATURE_SNAPSHOTS};
 use crate::wire::{
     Durability, Farewell, Hello, Limits, Malformed, Message, Pong, TRAILER_BYTES, Tag, VERSION, VERSION_MIN, Welcome,
 };
@@ -72,7 +71,7 @@ impl Session {
             previous: self.local.previous,
             nonce: self.local.nonce,
             limits: self.config.limits,
-            features: FEATURE_PRESENCE & FEATURE_SNAPSHOTS, // none of them is sent yet
+            features: 0, // presence is not sent yet
             token: self.local.token.clone(),
             extensions: Bytes::new(),
         };

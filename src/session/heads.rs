@@ -43,7 +43,7 @@ impl Session {
             self.unexpected("heads came that were not asked for");
             return Ok(());
         };
-        if document.sending.started.is_some() || resuming.comparing.is_some() {
+        if document.sending.started.is_some() || resuming.comparing.is_some() || document.offered.is_some() {
             self.unexpected("heads came that were not asked for");
             return Ok(());
         }

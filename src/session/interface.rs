@@ -13,6 +13,7 @@ use crate::codes::Code;
 use crate::heads::{Head, Heads};
 use crate::log::{Chunk, Comparison, Log};
 use crate::op::{Cursor, DocumentId, Op, Origin, ReplicaId, Timeline};
+use crate::snapshot::SnapshotId;
 use crate::timeline::History;
 use crate::wire::control::Schema;
 use crate::wire::{Access, Durability, Packed, Point};
@@ -36,6 +37,8 @@ pub struct Opening {
     pub history: History,
     /// The first position that is not only in a snapshot.
     pub horizon: u64,
+    /// That snapshot.
+    pub snapshot: Option<SnapshotId>,
     /// The position after the last entry.
     pub tail: u64,
     /// The heads at `tail`.
@@ -57,6 +60,7 @@ impl Opening {
             schema: None,
             history: log.history().clone(),
             horizon: log.horizon(),
+            snapshot: log.snapshot(),
             tail: log.tail(),
             heads: log.heads().clone(),
             cursor: None,
@@ -124,6 +128,23 @@ pub enum Input {
         number: u32,
         /// What the heads said.
         comparison: Comparison,
+    },
+    /// The answer to [`Output::ReadSnapshot`]: at least one byte, or none if they are not to be read.
+    SnapshotRead {
+        /// The document.
+        number: u32,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The host takes the snapshot of [`Event::SnapshotOffered`], from a byte on; the next can be asked for when these are
+    /// here.
+    WantSnapshot {
+        /// The document.
+        number: u32,
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        bytes: u32,
     },
     /// The host waits until the peer acknowledges everything that is durable here: the peer is asked not to hold that
     /// acknowledgement back (the delay of acknowledgements saves frames, and costs who waits).
@@ -205,6 +226,26 @@ pub enum Output {
         /// What the peer holds.
         heads: Arc<Heads>,
     },
+    /// Read bytes of the snapshot from `offset` on, and answer with [`Input::SnapshotRead`].
+    ReadSnapshot {
+        /// The document.
+        number: u32,
+        /// The one that was said in [`Input::Open`].
+        id: SnapshotId,
+        /// The first byte.
+        offset: u64,
+        /// How many there may be.
+        max: u64,
+    },
+    /// Bytes of the peer's snapshot, of those that were asked for, in order.
+    TakeSnapshot {
+        /// The document.
+        number: u32,
+        /// The first byte.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
     /// Something that the host will want to know.
     Event(Event),
 }
@@ -213,7 +254,11 @@ impl Output {
     /// The document that it is about, if it is about one that the host has opened.
     pub fn number(&self) -> Option<u32> {
         match self {
-            Self::Take { number, .. } | Self::Load { number, .. } | Self::Compare { number, .. } => Some(*number),
+            Self::Take { number, .. }
+            | Self::Load { number, .. }
+            | Self::Compare { number, .. }
+            | Self::ReadSnapshot { number, .. }
+            | Self::TakeSnapshot { number, .. } => Some(*number),
             Self::Event(event) => event.number(),
             Self::Transmit(_) | Self::Authenticate { .. } => None,
         }
@@ -227,6 +272,7 @@ impl Event {
             Self::Opened { number, .. }
             | Self::Acknowledged { number, .. }
             | Self::InStep { number }
+            | Self::SnapshotOffered { number, .. }
             | Self::Forked { number, .. }
             | Self::DocumentClosed { number, .. } => Some(*number),
             Self::Connected { .. } | Self::PeerOpened { .. } | Self::Released { .. } | Self::Closed(_) => None,
@@ -274,6 +320,14 @@ pub enum Event {
     InStep {
         /// The document.
         number: u32,
+    },
+    /// What is lacking here exists only in a snapshot of the peer's, which sends nothing else: take it with
+    /// [`Input::WantSnapshot`], install it and open the document again; or close it.
+    SnapshotOffered {
+        /// The document.
+        number: u32,
+        /// Which snapshot.
+        snapshot: SnapshotId,
     },
     /// Authors have different histories at both ends.
     Forked {

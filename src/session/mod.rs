@@ -18,6 +18,7 @@ mod link;
 mod outstanding;
 mod receiving;
 mod sending;
+mod snapshots;
 mod start;
 mod taking;
 mod timer;
@@ -79,6 +80,8 @@ pub struct Session {
     turn: u32,
     /// Documents whose heads the peer waits for.
     heads_out: BTreeSet<u32>,
+    /// Documents of whose snapshot the peer waits for bytes that are here.
+    snapshots_out: BTreeSet<u32>,
     /// Documents that wait for credit or for room.
     blocked: BTreeSet<u32>,
     /// Documents whose acknowledgement is due.
@@ -139,6 +142,7 @@ impl Session {
             ready: BTreeSet::new(),
             turn: 0,
             heads_out: BTreeSet::new(),
+            snapshots_out: BTreeSet::new(),
             blocked: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             restate: false,
@@ -342,6 +346,8 @@ impl Machine for Session {
             Input::Advance { number, tail, digest, held, live } => self.advance(number, tail, digest, held, live)?,
             Input::Loaded { number, chunk } => self.loaded(number, chunk)?,
             Input::Compared { number, comparison } => self.compared(number, comparison)?,
+            Input::SnapshotRead { number, bytes } => self.snapshot_read(number, bytes)?,
+            Input::WantSnapshot { number, offset, bytes } => self.want_snapshot(number, offset, bytes)?,
             Input::ImmediateAck { number } => self.want_ack(number)?,
             Input::Goodbye { code, reason, retry_after } => {
                 self.finish(Ending { code, reason, retry_after, by: By::Us });

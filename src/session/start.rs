@@ -9,6 +9,7 @@ pub(super) struct Side<'a> {
     pub(super) timeline: Timeline,
     pub(super) previous: Option<Timeline>,
     pub(super) begins: u64,
+    pub(super) horizon: u64,
     pub(super) tail: u64,
     pub(super) digest: u64,
     pub(super) cursor: Option<Cursor>,
@@ -39,13 +40,14 @@ impl Side<'_> {
         if self.thorough || receiver.thorough {
             return Start::Heads;
         }
+        let at = |position| if position < self.horizon { Start::Heads } else { Start::At(position) };
         match receiver.cursor {
             Some(cursor) if cursor.timeline == self.timeline && cursor.position > self.tail => Start::TailLost,
             _ if self.digest == receiver.digest => Start::At(self.tail),
-            Some(cursor) if cursor.timeline == self.timeline => Start::At(cursor.position),
-            Some(cursor) if Some(cursor.timeline) == self.previous => Start::At(cursor.position.min(self.begins)),
+            Some(cursor) if cursor.timeline == self.timeline => at(cursor.position),
+            Some(cursor) if Some(cursor.timeline) == self.previous => at(cursor.position.min(self.begins)),
             Some(_) => Start::Ask,
-            None if receiver.digest == 0 || self.tail == 0 => Start::At(0),
+            None if receiver.digest == 0 || self.tail == 0 => at(0),
             None => Start::Heads,
         }
     }

@@ -104,6 +104,8 @@ use self::encoding::Fragment;
 use self::journal::Journal;
 use self::stamp::Clock;
 use self::state::State;
+use crate::op::Op;
+use crate::snapshot::Compactor;
 
 /// How a store behaves. What it takes from peers does not depend on it, so that stores with other configurations converge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -257,6 +259,24 @@ impl Store {
                 .into_iter()
                 .collect(),
         )
+    }
+}
+
+/// Folds a document of stores. An op that is no transaction is an error, lest a document of another kind is lost; void ops
+/// are left out.
+impl Compactor for Store {
+    type Error = Malformed;
+
+    fn load(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        self.apply(body, 0).map(|_| ())
+    }
+
+    fn fold(&mut self, op: &Op) -> Result<(), Malformed> {
+        op.body.bytes().map_or(Ok(()), |body| self.apply(body, 0).map(|_| ()))
+    }
+
+    fn finish(&mut self) -> Bytes {
+        self.snapshot()
     }
 }
 

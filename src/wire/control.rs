@@ -12,6 +12,7 @@ use crate::codes::Code;
 use crate::digest::Chain;
 use crate::heads::{Head, Heads};
 use crate::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use crate::snapshot::SnapshotId;
 
 /// The newest protocol version that this code speaks.
 pub const VERSION: u16 = 1;
@@ -48,8 +49,6 @@ pub struct Hello {
 
 /// The feature bit of presence messages. Nothing sends them yet.
 pub const FEATURE_PRESENCE: u64 = 1;
-/// The feature bit of snapshots. Nothing sends them yet.
-pub const FEATURE_SNAPSHOTS: u64 = 1 << 1;
 
 /// What one end takes at most. Stated once, in Hello.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -238,17 +237,28 @@ pub struct HeadsPart {
     pub heads: Bytes,
 }
 
-/// A part of a snapshot. Its place on the wire; nothing sends it yet.
+/// A part of the sender's snapshot. One without bytes offers it: what the receiver lacks exists only there.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct SnapshotPart {
     /// The sender's number of the document.
     pub document: u32,
+    /// Which snapshot.
+    pub id: SnapshotId,
     /// Where the part belongs.
     pub offset: u64,
-    /// Bytes of the whole snapshot.
-    pub total: u64,
     /// The part.
     pub bytes: Bytes,
+}
+
+/// The sender takes the snapshot that was offered, from here on.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct SnapshotWanted {
+    /// The sender's number of the document.
+    pub document: u32,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes there may be: the next are asked for when these are here.
+    pub bytes: u32,
 }
 
 /// What an author's number stands for.
@@ -392,10 +402,12 @@ pub struct Fork {
 /// How many forked authors are named at once: as many as fit the smallest frame, with all that a datagram adds.
 pub const FORKS_MAX: usize = 32;
 
+/// What the head of one author takes at most.
+pub const HEAD_BYTES_MAX: usize = 16 + 10 + 8;
+
 /// Writes heads as they stand in [`HeadsPart`], as many as fit `max_bytes`; says how many, and after which author it
 /// stopped if it did.
 pub fn pack_heads(heads: impl Iterator<Item = (ReplicaId, Head)>, max_bytes: usize) -> (Bytes, u32, Option<ReplicaId>) {
-    const HEAD_BYTES_MAX: usize = 16 + 10 + 8;
     let (mut out, mut count, mut last) = (Vec::new(), 0, None);
     for (author, head) in heads {
         if out.len() + HEAD_BYTES_MAX > max_bytes {

@@ -148,6 +148,7 @@ messages! {
     0x15 Fork(Fork) "Our histories differ.";
     0x16 Confirm(Confirm) "Which Reliable messages I have.";
     0x17 ImmediateAck(ImmediateAck) "Somebody here waits for your acknowledgement.";
+    0x18 SnapshotWanted(SnapshotWanted) "Send me your snapshot from here on.";
     0x40 Presence(Presence) "What an app tells others now.";
 }
 

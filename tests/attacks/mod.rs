@@ -2,6 +2,7 @@
 
 use antiphon::codes::Code;
 use antiphon::op::{Cursor, DocumentId, ReplicaId, Timeline};
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::changes::{ABSOLUTE, BULK, LIVE, PART};
 use antiphon::wire::control::Schema;
 use antiphon::wire::*;
@@ -166,15 +167,13 @@ fn openings() -> Vec<Attack> {
         ("a start that is known", Opened, vec![resume(OURS, Some(0))], UNEXPECTED),
         ("a start of another", Opened, vec![resume(1000, Some(0))], Lives),
         ("a start beyond everything", Live, vec![open(OURS, &doc(), |_| {}), resume(OURS, Some(MAX))], UNEXPECTED),
-        (
-            "a snapshot",
-            Opened,
-            vec![
-                Message::Snapshot(SnapshotPart { document: OURS, offset: MAX, total: MAX, bytes: Bytes::new() })
-                    .encode(),
-            ],
-            Closes(Code::BELOW_HORIZON),
-        ),
+        ("a snapshot without end", Heads, vec![snapshot(MAX, 0, b"")], Closes(Code::BELOW_HORIZON)),
+        ("a snapshot that is all heads", Heads, vec![snapshot(9, 0, b"")], Closes(Code::BELOW_HORIZON)),
+        ("a snapshot of which nothing is lacking", Opened, vec![snapshot(9, 0, b"")], UNEXPECTED),
+        ("a snapshot that was not asked for", Heads, vec![snapshot(9, 0, b"x")], UNEXPECTED),
+        ("a snapshot of what is in step", Live, vec![snapshot(9, 0, b"")], Lives),
+        ("a wish for what was not offered", Opened, vec![wanted(0, u32::MAX)], UNEXPECTED),
+        ("a wish for nothing", Opened, vec![wanted(MAX, 0)], UNEXPECTED),
     ]
 }
 
@@ -414,4 +413,13 @@ fn unknown_kinds() -> Vec<Attack> {
     let required = required.map(|kind| ("an unknown kind that must be known", Live, sent(kind), MALFORMED));
     let optional = (0x41..0x80).map(|kind| ("an unknown kind that may be", Live, sent(kind), Lives));
     required.chain(optional).collect()
+}
+
+fn snapshot(size: u64, offset: u64, bytes: &'static [u8]) -> Bytes {
+    let id = SnapshotId { bytes: size, head_bytes: u32::MAX, hash: [7; 16] };
+    Message::Snapshot(SnapshotPart { document: OURS, id, offset, bytes: Bytes::from_static(bytes) }).encode()
+}
+
+fn wanted(offset: u64, bytes: u32) -> Bytes {
+    Message::SnapshotWanted(SnapshotWanted { document: OURS, offset, bytes }).encode()
 }

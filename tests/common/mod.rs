@@ -143,6 +143,7 @@ impl Host {
             schema: None,
             history: self.log.history().clone(),
             horizon: 0,
+            snapshot: None,
             tail: self.log.tail(),
             heads: self.log.heads().clone(),
             cursor: self.cursor,
@@ -173,6 +174,7 @@ impl Host {
                 let (tail, digest) = (self.log.tail(), self.log.heads().digest());
                 Input::Advance { number, tail, digest, held: to, live: None }
             }
+            Output::ReadSnapshot { .. } | Output::TakeSnapshot { .. } => unreachable!("nobody compacts here"),
             Output::Transmit(_) => unreachable!("frames are the caller's"),
         };
         vec![answer]

@@ -9,7 +9,7 @@ use antiphon::op::{Cursor, DocumentId, Entry, Op, ReplicaId};
 use antiphon::replica::{Config, Event, Input, LinkId, Misuse, Options, Output, Question, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::session::{Session, Transport};
-use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, Transaction};
+use antiphon::storage::{Continuity, Identity, Reply, Request, Storage};
 use antiphon::wire::Access;
 use antiphon::{Instant, Machine};
 use antiphon_memory::{Disk, MemoryStorage};
@@ -353,10 +353,9 @@ fn document_of(request: &Request) -> Option<&DocumentId> {
         | Request::Read { document, .. }
         | Request::ReadAside { document, .. }
         | Request::Compare { document, .. }
-        | Request::Chains { document, .. } => Some(document),
-        Request::Write(Transaction::Append(batch)) => Some(&batch.document),
-        Request::Write(Transaction::Reset { document, .. }) => Some(document),
-        Request::Write(Transaction::Identity(_)) => None,
+        | Request::Chains { document, .. }
+        | Request::Snapshot { document, .. } => Some(document),
+        Request::Write(transaction) => transaction.document(),
     }
 }
 

@@ -4,6 +4,7 @@ use antiphon::codes::Code;
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
 use antiphon::op::{Body, Cursor, DocumentId, ReplicaId, Timeline};
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::*;
 use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen};
@@ -69,7 +70,8 @@ pub(crate) fn message(g: &mut Gen, kind: u8) -> Message {
             heads: bytes(g),
         }),
         7 => {
-            Message::Snapshot(SnapshotPart { document: short(g), offset: number(g), total: number(g), bytes: bytes(g) })
+            let id = SnapshotId { bytes: number(g), head_bytes: short(g), hash: replica(g).0 };
+            Message::Snapshot(SnapshotPart { document: short(g), id, offset: number(g), bytes: bytes(g) })
         }
         8 => Message::Author(Announce { document: short(g), number: short(g), author: replica(g), base: number(g) }),
         9 => Message::Ack(Ack {

@@ -6,7 +6,10 @@ use std::fmt;
 use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::{Heads, Judgement};
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
-use antiphon::storage::{Batch, Identity, Storage, StoredDocument, Transaction, from_on};
+use antiphon::snapshot::{Inspection, Snapshot, SnapshotId};
+use antiphon::storage::{Batch, Identity, Staged, Storage, StoredDocument, Transaction, from_on};
+use antiphon::timeline::TimelineRecord;
+use bytes::Bytes;
 
 /// A storage that is a value. What is written survives the process; a loss of power only what is synced.
 #[derive(Clone, Debug, Default, Hash)]
@@ -31,8 +34,12 @@ struct Contents {
 #[derive(Clone, Debug, Default, Hash)]
 struct Document {
     state: StoredDocument,
-    /// Position by position, from 0.
+    /// Position by position, from the horizon on.
     entries: Vec<Entry>,
+    /// What stands for those below.
+    snapshot: Option<Snapshot>,
+    /// The bytes of the snapshot that is coming.
+    staged: Vec<u8>,
     /// Place by place, from 0.
     aside: Vec<Entry>,
     cursors: BTreeMap<ReplicaId, Cursor>,
@@ -64,7 +71,7 @@ impl Disk {
         self.contents = journal.base.clone();
     }
 
-    /// The entries of a document's log.
+    /// The entries of a document's log, from its horizon on.
     pub fn entries(&self, document: &DocumentId) -> &[Entry] {
         self.look(document).map_or(&[], |document| &document.entries)
     }
@@ -74,9 +81,12 @@ impl Disk {
         self.look(document).map_or_else(Heads::new, |document| document.state.heads.clone())
     }
 
-    /// The chain at an op, if it stands in the log.
+    /// The chain at an op, if it stands in the log or is its author's last below the horizon.
     pub fn chain_at(&self, document: &DocumentId, id: OpId) -> Option<Chain> {
-        self.entries(document).iter().find(|entry| entry.op.id == id).map(|entry| entry.chain)
+        let base = self.look(document)?.base().get(id.author);
+        let in_snapshot = (id.seq > 0 && id.seq == base.seq).then_some(base.chain);
+        let entry = self.entries(document).iter().find(|entry| entry.op.id == id);
+        in_snapshot.or(entry.map(|entry| entry.chain))
     }
 
     /// Whether an op with such a body stands in the log, or was put aside by a reset.
@@ -110,12 +120,30 @@ impl Contents {
             }
             Transaction::Reset { document, timeline } => {
                 let document = self.documents.entry(document.clone()).or_default();
-                let from = document.state.aside.map_or(0, |(from, _)| from as usize);
-                document.aside.splice(from..from, document.entries.drain(..));
-                document.state = document.state.reset(*timeline);
-                document.cursors.clear();
+                *document = document.reset(*timeline);
+            }
+            Transaction::Compact { document, horizon, body } => {
+                self.change(document, |document| document.compact(*horizon, body))?;
+            }
+            Transaction::Stage { document, id, offset, bytes } => {
+                let piece = Staged { id: *id, bytes: *offset };
+                self.change(document, |document| document.stage(piece, bytes))?;
+            }
+            Transaction::Install { document, timeline } => {
+                self.change(document, |document| document.install(*timeline))?;
             }
         }
+        Ok(())
+    }
+
+    /// Puts what `change` makes of a document in its place.
+    fn change(
+        &mut self,
+        id: &DocumentId,
+        change: impl FnOnce(&Document) -> Result<Document, Refused>,
+    ) -> Result<(), Refused> {
+        let after = change(self.documents.get(id).unwrap_or(&Document::default()))?;
+        self.documents.insert(id.clone(), after);
         Ok(())
     }
 }
@@ -149,6 +177,56 @@ impl Document {
         if self.state.aside.is_none() {
             self.aside.clear();
         }
+    }
+
+    /// The heads at the horizon.
+    fn base(&self) -> Heads {
+        self.snapshot.as_ref().map(|snapshot| snapshot.heads().clone()).unwrap_or_default()
+    }
+
+    fn reset(&self, timeline: TimelineRecord) -> Self {
+        let from = self.state.aside.map_or(0, |(from, _)| from as usize);
+        let mut aside = self.aside.clone();
+        aside.splice(from..from, self.entries.iter().cloned());
+        Self { state: self.state.reset(timeline), aside, ..Self::default() }
+    }
+
+    fn compact(&self, horizon: u64, body: &Bytes) -> Result<Self, Refused> {
+        let StoredDocument { horizon: before, tail, .. } = self.state;
+        if horizon <= before || horizon > tail {
+            return Err(Refused(format!("horizon {horizon}, where {before} is the one before and {tail} the tail")));
+        }
+        let (mut after, mut heads) = (self.clone(), self.base());
+        heads.extend(after.entries.drain(..(horizon - before) as usize).as_slice());
+        let snapshot = Snapshot::new(heads, body.clone());
+        (after.state.horizon, after.state.snapshot) = (horizon, Some(snapshot.id()));
+        after.snapshot = Some(snapshot);
+        Ok(after)
+    }
+
+    /// Adds what comes after those bytes of a snapshot.
+    fn stage(&self, before: Staged, bytes: &Bytes) -> Result<Self, Refused> {
+        let Staged { id, bytes: offset } = before;
+        let to = offset.saturating_add(bytes.len() as u64);
+        if offset > 0 && self.state.staged != Some(before) || to > id.bytes {
+            return Err(Refused(format!("a piece of a snapshot for byte {offset}, which does not follow")));
+        }
+        let mut after = self.clone();
+        after.staged.truncate(offset as usize);
+        after.staged.extend_from_slice(bytes);
+        after.state.staged = Some(Staged { id, bytes: to });
+        Ok(after)
+    }
+
+    fn install(&self, timeline: TimelineRecord) -> Result<Self, Refused> {
+        let refused = || Refused("a snapshot that is not whole, not what it should be, or not far enough".to_owned());
+        let Staged { id, .. } = self.state.staged.ok_or_else(refused)?;
+        let mut inspection = Inspection::new(id);
+        inspection.update(&self.staged);
+        let heads = inspection.finish().ok().filter(|heads| heads.cover(&self.base())).ok_or_else(refused)?;
+        let body = Bytes::copy_from_slice(&self.staged[id.head_bytes as usize..]);
+        let (state, snapshot) = (self.state.install(timeline, heads.clone()), Some(Snapshot::new(heads, body)));
+        Ok(Self { state, snapshot, ..self.reset(timeline) })
     }
 }
 
@@ -184,7 +262,10 @@ impl Storage for Disk {
     }
 
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Refused> {
-        Ok(self.look(document).map(|document| from_on(&document.entries, from, max_cost)).unwrap_or_default())
+        Ok(self.look(document).map_or_else(Vec::new, |document| match from.checked_sub(document.state.horizon) {
+            Some(from) => from_on(&document.entries, from, max_cost),
+            None => Vec::new(),
+        }))
     }
 
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Refused> {
@@ -195,12 +276,18 @@ impl Storage for Disk {
         Ok(self.chain_at(document, id))
     }
 
+    fn snapshot(&mut self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Refused> {
+        let snapshot = self.look(document).and_then(|document| document.snapshot.as_ref());
+        let snapshot = snapshot.filter(|snapshot| snapshot.id() == id);
+        Ok(snapshot.map(|snapshot| snapshot.read(offset, max)).unwrap_or_default())
+    }
+
     fn write(&mut self, transaction: &Transaction) -> Result<(), Refused> {
         self.contents.write(transaction)?;
         if let Some(journal) = &mut self.journal {
             journal.writes.push(transaction.clone());
         }
-        Ok(())
+        if matches!(transaction, Transaction::Compact { .. }) { self.sync() } else { Ok(()) }
     }
 
     fn sync(&mut self) -> Result<(), Refused> {

@@ -82,7 +82,7 @@ impl Host {
         let stored = self.disk.document(&document())?;
         let opens = Arc::new(identity.opens.clone());
         let history = History::load(opens, stored.timelines, stored.forgotten, stored.tail);
-        let log = Log::load(history, stored.heads.clone(), stored.horizon, stored.tail);
+        let log = Log::load(history, stored.heads.clone(), (stored.horizon, stored.snapshot), stored.tail);
         self.up = Some(Up {
             identity,
             log,
@@ -243,6 +243,8 @@ impl Host {
                 return comparison.map(|comparison| Input::Compared { number, comparison }).into_iter().collect();
             }
             Output::Event(event) => return up.on_event(event, &self.disk, session, self.number, effects),
+            // Nobody compacts here.
+            Output::ReadSnapshot { .. } | Output::TakeSnapshot { .. } => {}
         }
         Vec::new()
     }
@@ -322,7 +324,10 @@ impl Up {
             }
             Event::Released { .. } => return self.opening(disk, session).into_iter().collect(),
             Event::Closed(ending) => effects.push(Effect::Ended { link: 0, ending }),
-            Event::Connected { .. } | Event::PeerOpened { .. } | Event::Opened { .. } => {}
+            Event::Connected { .. }
+            | Event::PeerOpened { .. }
+            | Event::Opened { .. }
+            | Event::SnapshotOffered { .. } => {}
         }
         Vec::new()
     }

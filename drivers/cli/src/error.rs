@@ -96,6 +96,11 @@ impl Failure {
                 format!("{} has format {version}, of a later version of antiphon", file.display()),
                 "use that version, or give another --data directory",
             ),
+            Error::Older { file, version } => Self::new(
+                "data_older",
+                format!("{} has format {version}, of an earlier version of antiphon", file.display()),
+                "open it once to bring it to the present one: `antiphon serve` does",
+            ),
             Error::Missing { file } => Self::new(
                 "data_missing",
                 format!("{} is missing or empty, though the directory was in use", file.display()),

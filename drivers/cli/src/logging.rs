@@ -76,6 +76,7 @@ fn log(event: &Event) {
             warn!(%replica, %before, "copied or set back data was noticed: the replica has a new id");
         }
         Event::Orphaned { document, ops } => warn!(%document, ops = ops.len(), "ops have no place any more"),
+        Event::Compacted { document, horizon } => info!(%document, horizon, "compacted"),
         Event::Mended { document } => info!(%document, "rebuilt"),
         Event::Failed { document, reason } => error!(%document, reason, "the storage failed, and is tried again"),
         Event::Recovered { document, lost, .. } => warn!(%document, lost = lost.len(), "the storage works again"),

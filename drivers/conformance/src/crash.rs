@@ -2,10 +2,12 @@
 
 use antiphon::op::OpId;
 use antiphon::rng::{Ratio, Rng};
-use antiphon::storage::Storage;
+use antiphon::storage::{Request, Storage, Transaction};
 use antiphon::timeline::TimelineRecord;
 
+use crate::logs::some_log;
 use crate::model::{Model, body, document, random_write, replica, timeline};
+use crate::snapshots::{compact, install, peers_snapshot, reset, stage};
 use crate::{Harness, done};
 
 /// What happens to one document does not touch another, however alike their names.
@@ -64,8 +66,11 @@ pub fn a_crash_leaves_a_prefix<H: Harness>(harness: &mut H) {
                 let write = random_write(&next, &mut rng);
                 next.write(&mut storage, &write);
                 prefixes.push(next);
-                if rng.chance(Ratio::one_in(6)) {
+                let sync = rng.chance(Ratio::one_in(6));
+                if sync {
                     done(storage.sync());
+                }
+                if sync || matches!(write, Transaction::Compact { .. }) {
                     prefixes.drain(..prefixes.len() - 1);
                 }
             }
@@ -79,5 +84,76 @@ pub fn a_crash_leaves_a_prefix<H: Harness>(harness: &mut H) {
             // Another crash must not take what was found.
             done(storage.sync());
         }
+    }
+}
+
+/// Whatever step of a compaction, a staging or an install a crash comes after: what is there is what some of the steps made,
+/// with all that were synced. Skipped if the harness can't crash.
+pub fn a_crash_amid_snapshots_leaves_a_prefix<H: Harness>(harness: &mut H) {
+    let id = document("log");
+    let snapshot = peers_snapshot(&"theirs".repeat(30));
+    let steps = [
+        compact(&id, 3, "own"),
+        stage(&id, &snapshot, 0, 20),
+        stage(&id, &snapshot, 20, 150),
+        compact(&id, 5, "own again"),
+        stage(&id, &snapshot, 170, 1000),
+        install(&id, 2),
+        stage(&id, &snapshot, 0, 20),
+        reset(&id, 3),
+    ];
+    for synced in (0..steps.len()).step_by(3) {
+        for written in synced + 1..=steps.len() {
+            let mut storage = harness.fresh();
+            let (mut model, _) = some_log(&mut storage);
+            // What is there after the first so many steps; those from the last sync on may be found.
+            let mut prefixes = Vec::new();
+            for (index, step) in steps[..written].iter().enumerate() {
+                if index == synced {
+                    done(storage.sync());
+                    prefixes = vec![(index, model.clone())];
+                }
+                model.write(&mut storage, step);
+                if matches!(step, Transaction::Compact { .. }) {
+                    prefixes.clear();
+                }
+                prefixes.push((index + 1, model.clone()));
+            }
+            let Some(mut storage) = harness.crash(storage) else { return };
+            let differences: Vec<_> = prefixes.iter().map(|(_, prefix)| prefix.compare(&mut storage)).collect();
+            let Some(found) = differences.iter().position(Result::is_ok) else {
+                panic!("what a crash left of {written} steps, after {synced} of which it was synced: {differences:?}");
+            };
+            // It goes on from there.
+            let (made, mut model) = prefixes.swap_remove(found);
+            for step in &steps[made..] {
+                model.write(&mut storage, step);
+            }
+            model.check(&mut storage);
+        }
+    }
+}
+
+/// A compaction, and all that was written before it, survives a crash: what the snapshot stands for exists nowhere else.
+/// Skipped if the harness can't crash.
+pub fn a_compaction_is_synced<H: Harness>(harness: &mut H) {
+    for before in 0..4 {
+        let mut storage = harness.fresh();
+        let (mut model, id) = some_log(&mut storage);
+        let other = document("other");
+        for index in 0..before {
+            let batch = model.batch(&other, [(replica(1), body(&format!("op {index}")))]);
+            model.append(&mut storage, batch);
+        }
+        model.write(&mut storage, &compact(&id, 5, "body"));
+        let Some(mut left) = harness.crash(storage) else { return };
+        model.check(&mut left);
+        // In a group as well.
+        let batch = model.batch(&id, [(replica(2), body("more"))]);
+        let group = [Transaction::Append(batch.into()), compact(&id, 9, "body")];
+        group.iter().for_each(|write| model.note(write));
+        left.execute_all(&group.map(Request::Write)).into_iter().for_each(|outcome| drop(done(outcome)));
+        let Some(mut left) = harness.crash(left) else { return };
+        model.check(&mut left);
     }
 }

@@ -3,12 +3,13 @@
 use antiphon::digest::Chain;
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Comparison;
-use antiphon::op::{Entry, OpId};
+use antiphon::op::OpId;
 use antiphon::rng::Rng;
 use antiphon::storage::{Reply, Request, Storage, Transaction};
+use bytes::Bytes;
 
 use crate::logs::some_log;
-use crate::model::{Model, authors, body, document, random_write, replica};
+use crate::model::{Held, Model, authors, body, document, random_write, replica};
 use crate::{Harness, done};
 
 /// The chain of every op is found, and none of those that are not held.
@@ -32,7 +33,7 @@ pub fn comparing_agrees_with_a_scan<H: Harness>(harness: &mut H) {
     let mut rng = Rng::new(3);
     let mut storage = harness.fresh();
     let mut model = Model::default();
-    for round in 0..60 {
+    for round in 0..100 {
         let write = random_write(&model, &mut rng);
         model.write(&mut storage, &write);
         if round == 40 {
@@ -40,9 +41,10 @@ pub fn comparing_agrees_with_a_scan<H: Harness>(harness: &mut H) {
         }
         for (id, held) in &model.documents {
             for _ in 0..4 {
-                let heads = random_heads(&held.entries, &mut rng);
-                let mut scan = Comparison::new(0);
-                scan.scan(0, held.entries.iter(), &heads);
+                let heads = random_heads(held, &mut rng);
+                let mut scan = Comparison::new(held.state.horizon);
+                scan.scan_snapshot(&held.base(), &heads);
+                scan.scan(held.state.horizon, held.entries.iter(), &heads);
                 let mut found = done(storage.compare(id, &heads));
                 scan.forks.sort();
                 found.forks.sort();
@@ -54,19 +56,23 @@ pub fn comparing_agrees_with_a_scan<H: Harness>(harness: &mut H) {
 }
 
 /// Heads that know nothing, something, all or more of each author, or something else.
-fn random_heads(entries: &[Entry], rng: &mut Rng) -> Heads {
+fn random_heads(held: &Held, rng: &mut Rng) -> Heads {
     let mut heads = Heads::new();
     for author in authors().into_iter().chain([replica(60)]) {
-        let ours: Vec<_> = entries.iter().filter(|entry| entry.op.id.author == author).collect();
+        let above = held.entries.iter().filter(|entry| entry.op.id.author == author);
+        let above = above.map(|entry| Head { seq: entry.op.id.seq, chain: entry.chain });
+        let base = Some(held.base().get(author)).filter(|base| base.seq > 0);
+        let ours: Vec<_> = base.into_iter().chain(above).collect();
         let index = match rng.below(4) {
             0 => continue,
             1 => rng.below(ours.len() as u64) as usize,
             _ => ours.len().saturating_sub(1),
         };
-        let mut head = Head { seq: 1 + index as u64, chain: ours.get(index).map_or(Chain(1), |entry| entry.chain) };
-        match rng.below(6) {
+        let mut head = ours.get(index).copied().unwrap_or(Head { seq: 1, chain: Chain(1) });
+        match rng.below(7) {
             0 => head.seq += 1 + rng.below(3),
             1 => head.chain.0 ^= 1 << 63,
+            2 => head.seq = 1 + rng.below(head.seq),
             _ => {}
         }
         heads.set(author, head);
@@ -95,9 +101,15 @@ pub fn requests_agree_with_methods<H: Harness>(harness: &mut H) {
     assert_eq!(execute(read), Reply::Entries(Vec::new()), "ReadAside");
     let ids = vec![id(2), id(9), id(1)];
     assert_eq!(execute(Request::Chains { document: document.clone(), ids }), Reply::Chains(chains), "Chains");
-    let compare = Request::Compare { document, heads: heads.into() };
+    let compare = Request::Compare { document: document.clone(), heads: heads.into() };
     assert!(matches!(execute(compare), Reply::Compared(Comparison { from: 1, .. })), "Compare");
     assert_eq!(execute(Request::Write(write.clone())), Reply::Written, "Write");
     model.note(&write);
+    let compact = Transaction::Compact { document: document.clone(), horizon: 2, body: Bytes::from_static(b"body") };
+    assert_eq!(execute(Request::Write(compact.clone())), Reply::Written, "Write");
+    model.note(&compact);
+    let id = model.held(&document).state.snapshot.unwrap_or_else(|| panic!("it was compacted"));
+    let snapshot = Request::Snapshot { document, id, offset: id.bytes - 3, max: 2 };
+    assert_eq!(execute(snapshot), Reply::Snapshot(Bytes::from_static(b"od")), "Snapshot");
     model.check(&mut storage);
 }

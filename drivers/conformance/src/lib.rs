@@ -18,6 +18,7 @@ mod index;
 mod logs;
 mod model;
 mod resets;
+mod snapshots;
 
 use std::any::Any;
 use std::fmt::Display;
@@ -25,7 +26,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use antiphon::storage::Storage;
 
-pub use crash::{a_crash_leaves_a_prefix, documents_are_independent, random_writes_add_up};
+pub use crash::{
+    a_compaction_is_synced, a_crash_amid_snapshots_leaves_a_prefix, a_crash_leaves_a_prefix, documents_are_independent,
+    random_writes_add_up,
+};
 pub use groups::{a_refused_write_leaves_its_group, groups_agree_with_single_requests};
 pub use holder::{
     a_broken_continuity_renews, a_second_holder_is_refused, identity_is_empty_at_first, identity_is_kept,
@@ -38,6 +42,11 @@ pub use logs::{
     the_wrong_position_is_refused, the_wrong_timeline_is_refused, unknown_documents_are_empty,
 };
 pub use resets::{a_reset_puts_aside, resets_keep_the_order, salvage_ends_in_a_drop};
+pub use snapshots::{
+    a_compaction_drops_what_is_below, a_reset_drops_snapshots, an_install_starts_anew, chains_at_the_horizon_are_found,
+    heads_at_the_horizon_are_compared, snapshots_are_read_in_pieces, spoiled_snapshots_are_refused, staging_goes_on,
+    wrong_horizons_are_refused,
+};
 
 /// How to get hold of the storage under test.
 pub trait Harness {
@@ -50,8 +59,8 @@ pub trait Harness {
     /// Closes the storage in order, and opens it again.
     fn reopen(&mut self, storage: Self::Storage) -> Self::Storage;
 
-    /// Crashes the storage and opens what is left: at least what was synced. The more it differs from call to call how
-    /// much else is left, the better. `None`: it can't be crashed.
+    /// Crashes the storage and opens what is left: at least what was synced, as compactions are by themselves. The more it
+    /// differs from call to call how much else is left, the better. `None`: it can't be crashed.
     fn crash(&mut self, storage: Self::Storage) -> Option<Self::Storage> {
         drop(storage);
         None
@@ -103,9 +112,20 @@ pub fn cases<H: Harness>() -> Vec<Case<H>> {
         a_reset_puts_aside,
         resets_keep_the_order,
         salvage_ends_in_a_drop,
+        a_compaction_drops_what_is_below,
+        snapshots_are_read_in_pieces,
+        chains_at_the_horizon_are_found,
+        heads_at_the_horizon_are_compared,
+        wrong_horizons_are_refused,
+        staging_goes_on,
+        spoiled_snapshots_are_refused,
+        an_install_starts_anew,
+        a_reset_drops_snapshots,
         documents_are_independent,
         random_writes_add_up,
         a_crash_leaves_a_prefix,
+        a_crash_amid_snapshots_leaves_a_prefix,
+        a_compaction_is_synced,
     ]
 }
 

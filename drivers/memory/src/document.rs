@@ -7,8 +7,10 @@ use antiphon::digest::Chain;
 use antiphon::heads::{Head, Heads};
 use antiphon::log::Comparison;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
-use antiphon::storage::{Batch, Identity, StoredDocument, Transaction};
+use antiphon::snapshot::{Inspection, Snapshot, SnapshotId};
+use antiphon::storage::{Batch, Identity, Staged, StoredDocument, Transaction, from_on};
 use antiphon::timeline::TimelineRecord;
+use bytes::Bytes;
 
 use crate::storage::StorageError;
 
@@ -25,12 +27,16 @@ pub(crate) struct Contents {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Document {
     pub(crate) state: StoredDocument,
-    /// Position by position, from 0: nothing is compacted here.
+    /// Position by position, from the horizon on.
     pub(crate) entries: Vec<Entry>,
+    /// What stands below the horizon.
+    snapshot: Option<Snapshot>,
+    /// The pieces of the snapshot that is coming.
+    staged: Vec<Bytes>,
     /// Place by place, from 0, until the last of them is dealt with.
     pub(crate) aside: Vec<Entry>,
     pub(crate) cursors: BTreeMap<ReplicaId, Cursor>,
-    /// Of each author, the positions of its ops: that of seq 1 first.
+    /// Of each author, the positions of its ops: first that of the first one above the horizon.
     positions: BTreeMap<ReplicaId, Vec<u64>>,
 }
 
@@ -41,8 +47,10 @@ pub(crate) enum Undo {
     Identity(Option<Identity>),
     /// The last of the documents was made.
     Made(DocumentId),
-    /// A document was reset: this is what it was.
-    Reset(usize, Box<Document>),
+    /// A document was reset or compacted, or a snapshot installed: this is what it was.
+    Replaced(usize, Box<Document>),
+    /// A piece of a snapshot came: what was staged before, and the pieces that it took the place of.
+    Staged(usize, Option<Staged>, Option<Vec<Bytes>>),
     Append(usize, Before),
 }
 
@@ -75,13 +83,41 @@ impl Contents {
                     Ok(self.make(&batch.document, document))
                 }
             },
-            Transaction::Reset { document: id, timeline } => match self.index.get(id) {
+            Transaction::Reset { document, timeline } => self.replace(document, |before| Ok(before.reset(*timeline))),
+            Transaction::Compact { document, horizon, body } => {
+                self.replace(document, |before| before.compact(document, *horizon, body))
+            }
+            Transaction::Install { document, timeline } => {
+                self.replace(document, |before| before.install(document, *timeline))
+            }
+            Transaction::Stage { document: id, id: snapshot, offset, bytes } => match self.index.get(id) {
                 Some(&slot) => {
-                    let after = self.slots[slot].reset(*timeline);
-                    Ok(Undo::Reset(slot, Box::new(mem::replace(&mut self.slots[slot], after))))
+                    let (before, pieces) = self.slots[slot].stage(id, *snapshot, *offset, bytes)?;
+                    Ok(Undo::Staged(slot, before, pieces))
                 }
-                None => Ok(self.make(id, Document::default().reset(*timeline))),
+                None => {
+                    let mut document = Document::default();
+                    document.stage(id, *snapshot, *offset, bytes)?;
+                    Ok(self.make(id, document))
+                }
             },
+        }
+    }
+
+    fn replace(
+        &mut self,
+        id: &DocumentId,
+        change: impl FnOnce(&Document) -> Result<Document, StorageError>,
+    ) -> Result<Undo, StorageError> {
+        match self.index.get(id) {
+            Some(&slot) => {
+                let after = change(&self.slots[slot])?;
+                Ok(Undo::Replaced(slot, Box::new(mem::replace(&mut self.slots[slot], after))))
+            }
+            None => {
+                let document = change(&Document::default())?;
+                Ok(self.make(id, document))
+            }
         }
     }
 
@@ -107,7 +143,8 @@ impl Contents {
                 self.index.remove(&id);
                 self.slots.pop();
             }
-            Undo::Reset(slot, document) => self.slots[slot] = *document,
+            Undo::Replaced(slot, document) => self.slots[slot] = *document,
+            Undo::Staged(slot, before, pieces) => self.slots[slot].unstage(before, pieces),
             Undo::Append(slot, before) => self.slots[slot].undo(before),
         }
     }
@@ -141,23 +178,27 @@ impl Document {
     /// Appends an entry that is its author's next. The state does not tell of it yet.
     fn push(&mut self, document: &DocumentId, entry: &Entry) -> Result<(), StorageError> {
         let id = entry.op.id;
-        let positions = self.positions.entry(id.author).or_default();
-        let chain = positions.last().map_or(Chain::EMPTY, |last| self.entries[*last as usize].chain);
-        let next = Head { seq: positions.len() as u64, chain }.then(entry.op.body.hash());
+        let next = self.head(id.author).then(entry.op.body.hash());
         if id.seq != next.seq {
             return Err(StorageError::NotNext { document: document.clone(), id, next: next.seq });
         }
         if entry.chain != next.chain {
             return Err(StorageError::WrongChain { document: document.clone(), id });
         }
-        positions.push(self.entries.len() as u64);
+        let position = self.state.horizon + self.entries.len() as u64;
+        self.positions.entry(id.author).or_default().push(position);
         self.entries.push(entry.clone());
         Ok(())
     }
 
+    /// Where the entry at a position stands.
+    fn index(&self, position: u64) -> usize {
+        (position - self.state.horizon) as usize
+    }
+
     /// Takes the entries from `tail` on away.
     fn truncate(&mut self, tail: u64) {
-        for entry in self.entries.drain(tail as usize..).rev() {
+        for entry in self.entries.split_off(self.index(tail)).iter().rev() {
             if let Some(positions) = self.positions.get_mut(&entry.op.id.author) {
                 positions.pop();
             }
@@ -167,7 +208,7 @@ impl Document {
 
     fn undo(&mut self, before: Before) {
         let Before { tail, timelines, cursors, salvage } = before;
-        let authors: Vec<_> = self.entries[tail as usize..].iter().map(|entry| entry.op.id.author).collect();
+        let authors: Vec<_> = self.entries[self.index(tail)..].iter().map(|entry| entry.op.id.author).collect();
         self.truncate(tail);
         for author in authors {
             let head = self.head(author);
@@ -198,31 +239,124 @@ impl Document {
         Self { state: self.state.reset(timeline), aside, ..Self::default() }
     }
 
+    // ---------------------------------------------------------------------------------------- snapshots
+
+    fn compact(&self, id: &DocumentId, horizon: u64, body: &Bytes) -> Result<Self, StorageError> {
+        if horizon <= self.state.horizon || horizon > self.state.tail {
+            return Err(StorageError::WrongHorizon { document: id.clone(), horizon, tail: self.state.tail });
+        }
+        let (below, above) = self.entries.split_at(self.index(horizon));
+        let mut heads = self.base();
+        heads.extend(below);
+        let snapshot = Snapshot::new(heads, body.clone());
+        let mut after = Self { entries: above.to_vec(), positions: BTreeMap::new(), ..self.clone() };
+        for (position, entry) in (horizon..).zip(above) {
+            after.positions.entry(entry.op.id.author).or_default().push(position);
+        }
+        (after.state.horizon, after.state.snapshot) = (horizon, Some(snapshot.id()));
+        after.snapshot = Some(snapshot);
+        Ok(after)
+    }
+
+    /// What was staged before, and the pieces of it that are gone.
+    fn stage(
+        &mut self,
+        document: &DocumentId,
+        id: SnapshotId,
+        offset: u64,
+        bytes: &Bytes,
+    ) -> Result<(Option<Staged>, Option<Vec<Bytes>>), StorageError> {
+        let before = self.state.staged;
+        let staged = before.filter(|staged| staged.id == id).map_or(0, |staged| staged.bytes);
+        let to = offset + bytes.len() as u64;
+        if offset > 0 && offset != staged || to > id.bytes {
+            return Err(StorageError::WrongOffset { document: document.clone(), offset, staged });
+        }
+        let pieces = (offset == 0).then(|| mem::take(&mut self.staged));
+        self.staged.push(bytes.clone());
+        self.state.staged = Some(Staged { id, bytes: to });
+        Ok((before, pieces))
+    }
+
+    fn unstage(&mut self, before: Option<Staged>, pieces: Option<Vec<Bytes>>) {
+        self.state.staged = before;
+        match pieces {
+            Some(pieces) => self.staged = pieces,
+            None => _ = self.staged.pop(),
+        }
+    }
+
+    fn install(&self, document: &DocumentId, timeline: TimelineRecord) -> Result<Self, StorageError> {
+        let spoiled = || StorageError::BadSnapshot { document: document.clone() };
+        let Staged { id, .. } = self.state.staged.ok_or_else(spoiled)?;
+        let mut inspection = Inspection::new(id);
+        self.staged.iter().for_each(|piece| inspection.update(piece));
+        let heads = inspection.finish().map_err(|_| spoiled())?;
+        if !heads.cover(&self.base()) {
+            return Err(spoiled());
+        }
+        let body = self.staged.concat().split_off(id.head_bytes as usize);
+        let snapshot = Some(Snapshot::new(heads.clone(), body.into()));
+        Ok(Self { state: self.state.install(timeline, heads), snapshot, ..self.reset(timeline) })
+    }
+
+    pub(crate) fn snapshot(&self, id: SnapshotId, offset: u64, max: u64) -> Bytes {
+        let snapshot = self.snapshot.as_ref().filter(|snapshot| snapshot.id() == id);
+        snapshot.map(|snapshot| snapshot.read(offset, max)).unwrap_or_default()
+    }
+
+    // ---------------------------------------------------------------------------------------- looking things up
+
+    pub(crate) fn read(&self, from: u64, max_cost: u64) -> Vec<Entry> {
+        match from.checked_sub(self.state.horizon) {
+            Some(from) => from_on(&self.entries, from, max_cost),
+            None => Vec::new(), // that exists only in the snapshot
+        }
+    }
+
+    /// The heads at the horizon.
+    fn base(&self) -> Heads {
+        self.snapshot.as_ref().map(|snapshot| snapshot.heads().clone()).unwrap_or_default()
+    }
+
+    fn base_head(&self, author: ReplicaId) -> Head {
+        self.snapshot.as_ref().map_or(Head::NONE, |snapshot| snapshot.heads().get(author))
+    }
+
     fn head(&self, author: ReplicaId) -> Head {
+        let base = self.base_head(author);
         let positions = self.positions.get(&author).map_or(&[][..], Vec::as_slice);
-        let Some(last) = positions.last() else { return Head::NONE };
-        Head { seq: positions.len() as u64, chain: self.entries[*last as usize].chain }
+        let Some(last) = positions.last() else { return base };
+        Head { seq: base.seq + positions.len() as u64, chain: self.entries[self.index(*last)].chain }
     }
 
     pub(crate) fn chain(&self, id: OpId) -> Option<Chain> {
-        let index = usize::try_from(id.seq.checked_sub(1)?).ok()?;
+        let base = self.base_head(id.author);
+        if id.seq == base.seq {
+            return (id.seq > 0).then_some(base.chain);
+        }
+        let index = usize::try_from(id.seq.checked_sub(base.seq + 1)?).ok()?;
         let position = self.positions.get(&id.author)?.get(index)?;
-        Some(self.entries[*position as usize].chain)
+        Some(self.entries[self.index(*position)].chain)
     }
 
     /// By the index: linear in the authors, not in the log.
     pub(crate) fn compare(&self, heads: &Heads) -> Comparison {
-        let mut from = self.state.tail;
-        let mut forks = Vec::new();
+        let mut comparison = Comparison::new(self.state.tail);
         for (author, positions) in &self.positions {
             let theirs = heads.get(*author);
-            if self.chain(OpId { author: *author, seq: theirs.seq }).is_some_and(|chain| chain != theirs.chain) {
-                forks.push(*author);
+            let base = self.base_head(*author);
+            let above = theirs.seq > base.seq;
+            if above && self.chain(OpId { author: *author, seq: theirs.seq }).is_some_and(|chain| chain != theirs.chain)
+            {
+                comparison.forks.push(*author);
             }
-            if let Some(first_lacking) = usize::try_from(theirs.seq).ok().and_then(|seq| positions.get(seq)) {
-                from = from.min(*first_lacking);
+            let lacking = usize::try_from(theirs.seq.saturating_sub(base.seq)).ok();
+            if let Some(first_lacking) = lacking.and_then(|index| positions.get(index)) {
+                comparison.from = comparison.from.min(*first_lacking);
             }
         }
-        Comparison { from, forks }
+        comparison.scan_snapshot(&self.base(), heads);
+        comparison
     }
 }

@@ -13,8 +13,10 @@ use antiphon::digest::Chain;
 use antiphon::heads::Heads;
 use antiphon::log::Comparison;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Identity, Storage, StoredDocument, Transaction, from_on};
 use antiphon::wire::Durability;
+use bytes::Bytes;
 
 use crate::document::{Contents, Document, Undo};
 
@@ -211,16 +213,13 @@ impl Medium {
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), StorageError> {
-        let document = match transaction {
-            Transaction::Identity(_) => None,
-            Transaction::Append(batch) => Some(&batch.document),
-            Transaction::Reset { document, .. } => Some(document),
-        };
-        if document.is_some_and(|document| self.faults.documents.contains(document)) {
+        if transaction.document().is_some_and(|document| self.faults.documents.contains(document)) {
             return Err(StorageError::Failed);
         }
         let undo = self.contents.write(transaction)?;
-        if self.promise != Durability::Fsync {
+        if matches!(transaction, Transaction::Compact { .. }) {
+            self.unsynced.clear();
+        } else if self.promise != Durability::Fsync {
             self.unsynced.push(undo);
         }
         Ok(())
@@ -327,7 +326,7 @@ impl Storage for MemoryStorage {
     }
 
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, StorageError> {
-        Ok(self.look(document, |document| from_on(&document.entries, from, max_cost))?.unwrap_or_default())
+        Ok(self.look(document, |document| document.read(from, max_cost))?.unwrap_or_default())
     }
 
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, StorageError> {
@@ -336,6 +335,16 @@ impl Storage for MemoryStorage {
 
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, StorageError> {
         Ok(self.look(document, |document| document.chain(id))?.flatten())
+    }
+
+    fn snapshot(
+        &mut self,
+        document: &DocumentId,
+        id: SnapshotId,
+        offset: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        Ok(self.look(document, |document| document.snapshot(id, offset, max))?.unwrap_or_default())
     }
 
     fn compare(&mut self, document: &DocumentId, heads: &Heads) -> Result<Comparison, StorageError> {
@@ -388,6 +397,29 @@ pub enum StorageError {
         /// The author's next seq.
         next: u64,
     },
+    /// A document is to be compacted to a position that is not above its horizon, or beyond its tail.
+    WrongHorizon {
+        /// The document.
+        document: DocumentId,
+        /// The position.
+        horizon: u64,
+        /// The tail.
+        tail: u64,
+    },
+    /// A piece of a snapshot that does not follow on those before, or goes beyond its end.
+    WrongOffset {
+        /// The document.
+        document: DocumentId,
+        /// Where the piece was to go.
+        offset: u64,
+        /// How many bytes are there.
+        staged: u64,
+    },
+    /// A snapshot that is not whole, is not what it should be, or lacks what the document's own stands for.
+    BadSnapshot {
+        /// The document.
+        document: DocumentId,
+    },
     /// An entry whose chain is not that of its author's bodies up to it.
     WrongChain {
         /// The document.
@@ -413,6 +445,15 @@ impl fmt::Display for StorageError {
             }
             Self::NotNext { document, id: OpId { author, seq }, next } => {
                 write!(f, "{document}: op {seq} of {author} was refused, for its next is {next}")
+            }
+            Self::WrongHorizon { document, horizon, tail } => {
+                write!(f, "{document}: a snapshot for what is below {horizon} was refused, for the tail is {tail}")
+            }
+            Self::WrongOffset { document, offset, staged } => {
+                write!(f, "{document}: a piece of a snapshot for byte {offset} was refused, for {staged} are there")
+            }
+            Self::BadSnapshot { document } => {
+                write!(f, "{document}: a snapshot was refused, for it is not whole, or not what it should be")
             }
             Self::WrongChain { document, id: OpId { author, seq } } => {
                 write!(f, "{document}: op {seq} of {author} was refused, for its chain does not fit those before it")

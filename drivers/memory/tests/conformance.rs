@@ -8,10 +8,12 @@ use antiphon::heads::Heads;
 use antiphon::log::Comparison;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
 use antiphon::rng::Rng;
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Batch, Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
-use antiphon::timeline::Opens;
+use antiphon::timeline::{Opens, TimelineRecord};
 use antiphon_conformance::Harness;
 use antiphon_memory::{Disk, MemoryStorage, StorageError};
+use bytes::Bytes;
 
 #[test]
 fn conforms() {
@@ -68,9 +70,23 @@ enum Defect {
     SalvageIgnored,
     NamesFolded,
     SyncIgnored,
+    ReadsBelowTheHorizon,
+    SnapshotsReadTooMuch,
+    SnapshotsConfused,
+    ChainsAtTheHorizonLost,
+    SnapshotsNotCompared,
+    WrongHorizonsIgnored,
+    GapsIgnored,
+    FirstPieceKept,
+    SpoiledIgnored,
+    AsideDroppedByInstall,
+    CursorsOutliveInstall,
+    StagingOutlivesReset,
+    InstalledInSteps,
+    CompactionsNotSynced,
 }
 
-const DEFECTS: [(Defect, &str); 32] = [
+const DEFECTS: [(Defect, &str); 53] = [
     (Defect::IdentityInvented, "identity_is_empty_at_first"),
     (Defect::IdentityWrittenOnce, "identity_is_kept"),
     (Defect::OpensNotWritten, "opens_are_counted"),
@@ -103,6 +119,27 @@ const DEFECTS: [(Defect, &str); 32] = [
     (Defect::SalvageIgnored, "random_writes_add_up"),
     (Defect::SyncIgnored, "a_crash_leaves_a_prefix"),
     (Defect::CursorsBeforeEntries, "a_crash_leaves_a_prefix"),
+    (Defect::ReadsBelowTheHorizon, "a_compaction_drops_what_is_below"),
+    (Defect::ReadsBelowTheHorizon, "random_writes_add_up"),
+    (Defect::SnapshotsReadTooMuch, "snapshots_are_read_in_pieces"),
+    (Defect::SnapshotsConfused, "snapshots_are_read_in_pieces"),
+    (Defect::ChainsAtTheHorizonLost, "chains_at_the_horizon_are_found"),
+    (Defect::SnapshotsNotCompared, "heads_at_the_horizon_are_compared"),
+    (Defect::SnapshotsNotCompared, "comparing_agrees_with_a_scan"),
+    (Defect::WrongHorizonsIgnored, "wrong_horizons_are_refused"),
+    (Defect::GapsIgnored, "staging_goes_on"),
+    (Defect::FirstPieceKept, "staging_goes_on"),
+    (Defect::SpoiledIgnored, "spoiled_snapshots_are_refused"),
+    (Defect::AsideDroppedByInstall, "an_install_starts_anew"),
+    (Defect::AsideDroppedByInstall, "random_writes_add_up"),
+    (Defect::CursorsOutliveInstall, "an_install_starts_anew"),
+    (Defect::CursorsOutliveInstall, "random_writes_add_up"),
+    (Defect::StagingOutlivesReset, "a_reset_drops_snapshots"),
+    (Defect::StagingOutlivesReset, "random_writes_add_up"),
+    (Defect::SyncIgnored, "a_crash_amid_snapshots_leaves_a_prefix"),
+    (Defect::InstalledInSteps, "a_crash_amid_snapshots_leaves_a_prefix"),
+    (Defect::CompactionsNotSynced, "a_crash_amid_snapshots_leaves_a_prefix"),
+    (Defect::CompactionsNotSynced, "a_compaction_is_synced"),
 ];
 
 #[derive(Default)]
@@ -114,7 +151,7 @@ struct Memory {
 
 impl Memory {
     fn defective(&self, inner: MemoryStorage) -> Defective {
-        Defective { inner, defect: self.defect, cursors: BTreeMap::new() }
+        Defective { inner, defect: self.defect, cursors: BTreeMap::new(), staged: Vec::new(), before: None }
     }
 }
 
@@ -132,7 +169,8 @@ impl Harness for Memory {
     }
 
     fn crash(&mut self, storage: Defective) -> Option<Defective> {
-        let disk = storage.inner.disk();
+        let before = storage.before.as_ref().filter(|_| storage.has(Defect::CompactionsNotSynced));
+        let disk = before.unwrap_or(storage.inner.disk());
         disk.lose_power(self.keep);
         self.keep = (self.keep + 3) % 7;
         Some(self.defective(disk.open().unwrap_or_else(|held| panic!("{held}"))))
@@ -148,6 +186,10 @@ struct Defective {
     inner: MemoryStorage,
     defect: Option<Defect>,
     cursors: BTreeMap<(DocumentId, ReplicaId), Cursor>,
+    /// What was staged of the document that something was staged of last.
+    staged: Vec<Transaction>,
+    /// What there was before the last compaction.
+    before: Option<Disk>,
 }
 
 impl Defective {
@@ -195,6 +237,33 @@ impl Defective {
         }
         Ok(batch)
     }
+
+    fn install(&mut self, document: &DocumentId, timeline: TimelineRecord) -> Result<(), StorageError> {
+        if self.has(Defect::InstalledInSteps) {
+            self.inner.write(&Transaction::Reset { document: document.clone(), timeline })?;
+            self.stage_again(true)?;
+        }
+        let cursors: Vec<_> = self.cursors.iter().filter(|((id, _), _)| id == document).collect();
+        let cursors = cursors.into_iter().map(|((_, peer), cursor)| (*peer, *cursor)).collect();
+        let installed = self.inner.write(&Transaction::Install { document: document.clone(), timeline });
+        let StoredDocument { tail, aside, .. } = self.inner.document(document)?;
+        let after = Batch {
+            document: document.clone(),
+            position: tail,
+            entries: Vec::new(),
+            cursors: if self.has(Defect::CursorsOutliveInstall) { cursors } else { Vec::new() },
+            timeline: None,
+            salvaged: aside.map(|(_, to)| to).filter(|_| self.has(Defect::AsideDroppedByInstall)),
+        };
+        if installed.is_ok() && after.salvaged.is_some() | !after.cursors.is_empty() {
+            self.inner.write(&Transaction::Append(after.into()))?;
+        }
+        if self.has(Defect::SpoiledIgnored) { Ok(()) } else { installed }
+    }
+
+    fn stage_again(&mut self, again: bool) -> Result<(), StorageError> {
+        self.staged.iter().filter(|_| again).try_for_each(|piece| self.inner.write(piece))
+    }
 }
 
 impl Storage for Defective {
@@ -236,9 +305,24 @@ impl Storage for Defective {
         Ok(if self.has(Defect::CursorsOutliveReset) { cursor.or(outlived) } else { cursor })
     }
 
+    fn snapshot(
+        &mut self,
+        document: &DocumentId,
+        id: SnapshotId,
+        offset: u64,
+        max: u64,
+    ) -> Result<Bytes, StorageError> {
+        let extra = if self.has(Defect::SnapshotsReadTooMuch) { 1 } else { 0 };
+        let document = self.id(document);
+        let its = self.inner.document(&document)?.snapshot.filter(|_| self.has(Defect::SnapshotsConfused));
+        self.inner.snapshot(&document, its.unwrap_or(id), offset, max.saturating_add(extra))
+    }
+
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, StorageError> {
         let extra = if self.has(Defect::ReadsTooMuch) { 20 } else { 0 };
-        let mut entries = self.inner.read(&self.id(document), from, max_cost.saturating_add(extra))?;
+        let id = self.id(document);
+        let horizon = if self.has(Defect::ReadsBelowTheHorizon) { self.inner.document(&id)?.horizon } else { 0 };
+        let mut entries = self.inner.read(&id, from.max(horizon), max_cost.saturating_add(extra))?;
         if self.has(Defect::OriginsLost) {
             entries.iter_mut().for_each(|entry| entry.origin = None);
         }
@@ -257,7 +341,13 @@ impl Storage for Defective {
     }
 
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, StorageError> {
-        let chain = self.inner.chain(&self.id(document), id)?;
+        let name = self.id(document);
+        let chain = self.inner.chain(&name, id)?;
+        if self.has(Defect::ChainsAtTheHorizonLost) {
+            let horizon = self.inner.document(&name)?.horizon;
+            let above = self.inner.read(&name, horizon, u64::MAX)?;
+            return Ok(chain.filter(|_| above.iter().any(|entry| entry.op.id == id)));
+        }
         Ok(if self.has(Defect::ChainsInvented) { chain.or(Some(Chain::EMPTY)) } else { chain })
     }
 
@@ -266,6 +356,9 @@ impl Storage for Defective {
         let Comparison { mut from, mut forks, .. } = self.inner.compare(&id, heads)?;
         if self.has(Defect::ForksMissed) {
             forks.clear();
+        }
+        if self.has(Defect::SnapshotsNotCompared) {
+            from = from.max(self.inner.document(&id)?.horizon);
         }
         if self.has(Defect::ComparedByTail) {
             from = self.inner.document(&id)?.tail;
@@ -286,8 +379,28 @@ impl Storage for Defective {
             }
             Transaction::Reset { document, timeline } => {
                 let document = self.id(document);
-                self.inner.write(&Transaction::Reset { document, timeline: *timeline })
+                let staged = self.inner.document(&document)?.staged;
+                self.inner.write(&Transaction::Reset { document, timeline: *timeline })?;
+                self.stage_again(staged.is_some() && self.has(Defect::StagingOutlivesReset))
             }
+            Transaction::Compact { .. } => {
+                self.before = Some(self.inner.disk().backup());
+                let written = self.inner.write(transaction);
+                if self.has(Defect::WrongHorizonsIgnored) { Ok(()) } else { written }
+            }
+            Transaction::Stage { document, id, offset, .. } => {
+                let staged = self.inner.document(document)?.staged;
+                if self.has(Defect::FirstPieceKept) && staged.is_some_and(|staged| staged.id != *id) {
+                    return Ok(());
+                }
+                let written = self.inner.write(transaction);
+                if written.is_ok() {
+                    self.staged.retain(|piece| *offset > 0 && piece.document() == Some(document));
+                    self.staged.push(transaction.clone());
+                }
+                if self.has(Defect::GapsIgnored) { Ok(()) } else { written }
+            }
+            Transaction::Install { document, timeline } => self.install(document, *timeline),
         }
     }
 

@@ -122,6 +122,7 @@ impl Host {
             schema: None,
             history: self.log.history().clone(),
             horizon: 0,
+            snapshot: None,
             tail: self.log.tail(),
             heads: self.log.heads().clone(),
             cursor: None,
@@ -152,6 +153,7 @@ impl Host {
                 let (tail, digest) = (self.log.tail(), self.log.heads().digest());
                 Input::Advance { number, tail, digest, held: to, live: None }
             }
+            Output::ReadSnapshot { .. } | Output::TakeSnapshot { .. } => unreachable!("nobody compacts"),
             Output::Transmit(_) => unreachable!("the pair delivers frames"),
         };
         vec![answer]

@@ -2,6 +2,7 @@
 
 use antiphon::op::{DocumentId, Entry};
 use antiphon::replica::Misuse;
+use antiphon::snapshot::SnapshotId;
 
 use crate::error::Error;
 use crate::node::Node;
@@ -15,6 +16,13 @@ pub enum Followed {
         position: u64,
         /// The entries, at least one.
         entries: Vec<Entry>,
+    },
+    /// What stood below a position exists only in a snapshot, which is to be read in its place.
+    Snapshot {
+        /// Which: [`Node::snapshot`] gives its bytes.
+        id: SnapshotId,
+        /// The position of the next entry.
+        position: u64,
     },
     /// The log began anew, or lost its end: what was read before is void, and it is read again from position 0.
     Restarted,
@@ -67,6 +75,11 @@ impl Follow {
                     let position = self.position;
                     self.position += entries.len() as u64;
                     return Ok(Followed::Entries { position, entries });
+                }
+                let stored = self.node.stored(&self.document).await?;
+                if let Some(id) = stored.snapshot.filter(|_| self.position < stored.horizon) {
+                    self.position = stored.horizon;
+                    return Ok(Followed::Snapshot { id, position: stored.horizon });
                 }
             }
             changed.await;

@@ -9,6 +9,7 @@ use antiphon::heads::Heads;
 use antiphon::op::{DocumentId, Entry};
 use antiphon::replica::{Event, Input, LinkId, Misuse, Options, Question, Replica, Ticket};
 use antiphon::rng::Rng;
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Continuity, Reply, Request, Storage, StoredDocument};
 use antiphon::wire::Access;
 use antiphon_recorder::{Recordable as _, Recorder, Ring, Setup};
@@ -228,6 +229,29 @@ impl Node {
             Reply::Entries(entries) => Ok(entries),
             _ => Err(misfit(Some(document))),
         }
+    }
+
+    /// Bytes of a document's snapshot from `offset` on: at least one and at most `max`; none beyond the end, or if it has
+    /// another snapshot by now. The first [`head_bytes`](SnapshotId::head_bytes) of all are not the app's.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or the node has stopped.
+    pub async fn snapshot(&self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Error> {
+        let request = Request::Snapshot { document: document.clone(), id, offset, max };
+        match self.request(Some(document), request).await? {
+            Reply::Snapshot(bytes) => Ok(bytes),
+            _ => Err(misfit(Some(document))),
+        }
+    }
+
+    /// Lets a snapshot take the place of all entries of a document below a position, which is durable.
+    /// [`Event::Compacted`] says when it has.
+    ///
+    /// # Errors
+    /// If the document is not open as its [authority](antiphon::replica::Authority::Us), can't be compacted to that
+    /// position now, or the node has stopped.
+    pub fn compact(&self, document: &DocumentId, position: u64, body: Bytes) -> Result<(), Error> {
+        self.0.input(Input::Compact { document: document.clone(), position, body })
     }
 
     /// How a document stands in the storage, whether it is open or not; one that was never held is empty.

@@ -7,6 +7,7 @@ use antiphon::codes::Code;
 use antiphon::op::{DocumentId, ReplicaId};
 use antiphon::replica::{Authority, Event, LinkId, Misuse, Options, Replica};
 use antiphon::session::By;
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::Durability;
 use bytes::Bytes;
 
@@ -28,6 +29,8 @@ pub(crate) struct DocumentState {
     pub(crate) tail: u64,
     /// How often the log began anew, or lost its end.
     pub(crate) restarts: u64,
+    /// What it began with when it was opened last.
+    snapshot: Option<Option<SnapshotId>>,
 }
 
 /// What is wrong with a document's storage, or was.
@@ -120,7 +123,11 @@ impl Documents {
             _ => return false,
         };
         let Some(state) = self.0.get_mut(document) else { return false };
-        if tail < state.tail && !matches!(event, Event::Applied { .. }) {
+        let began = match event {
+            Event::Opened { snapshot, .. } => state.snapshot.replace(*snapshot).is_some_and(|known| known != *snapshot),
+            _ => false,
+        };
+        if began || tail < state.tail && !matches!(event, Event::Applied { .. }) {
             state.restarts += 1;
             state.tail = tail;
         }

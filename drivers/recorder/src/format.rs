@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 /// What every segment of every format begins with.
 pub(crate) const MAGIC: &[u8; 8] = b"antiph\0t";
 /// The format that is written and read. It changes when any of this does, or the form of an input.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// The largest header that is read. A setup has a configuration and some ids.
 pub(crate) const HEADER_BYTES_MAX: u64 = 1 << 20;

@@ -158,6 +158,16 @@ impl Recordable for Replica {
                 let input = Input::Append { document: document.clone(), bodies: Vec::new() };
                 (Written::Input(input), vec![Bytes::new(); bodies.len()])
             }
+            (Input::Compact { document, position, body }, Some(left_out)) => {
+                *left_out += body.len() as u64;
+                let (document, position, body) = (document.clone(), *position, Bytes::new());
+                (Written::Input(Input::Compact { document, position, body }), Vec::new())
+            }
+            (Input::Storage { ticket, reply: Ok(Reply::Snapshot(bytes)) }, Some(left_out)) => {
+                *left_out += bytes.len() as u64;
+                let reply = Ok(Reply::Snapshot(Bytes::new()));
+                (Written::Input(Input::Storage { ticket: *ticket, reply }), Vec::new())
+            }
             (_, Some(left_out)) => {
                 let redacted = tokens.censored(input, |frame| redacted_frame(frame, left_out));
                 (Written::Input(redacted), Vec::new())

@@ -83,6 +83,7 @@ impl Transcript {
             | Input::Append { .. }
             | Input::ImmediateAck { .. }
             | Input::Reset { .. }
+            | Input::Compact { .. }
             | Input::Disconnect { .. } => {
                 input_words(input).map_or_else(|| of("Input", None), |words| Line::words("", words))
             }
@@ -134,6 +135,7 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Entries(entries) => entries_text(entries),
         Reply::Compared(comparison) => format!("from {}, {} forks", comparison.from, comparison.forks.len()),
         Reply::Chains(chains) => format!("{} chains", chains.len()),
+        Reply::Snapshot(bytes) => format!("{} bytes", bytes.len()),
         Reply::Written => String::from("done"),
     }
 }
@@ -146,6 +148,7 @@ fn request_text(request: &Request) -> (Option<DocumentId>, &'static str, String)
         Request::ReadAside { document, from, .. } => (document, "read aside", format!("from {from}")),
         Request::Compare { document, heads } => (document, "compare", format!("with {} heads", heads.len())),
         Request::Chains { document, ids } => (document, "chains", format!("at {} ops", ids.len())),
+        Request::Snapshot { document, offset, .. } => (document, "read snapshot", format!("from byte {offset}")),
         Request::Write(Transaction::Identity(identity)) => {
             return (None, "write", format!("identity {}", identity.replica));
         }
@@ -155,6 +158,15 @@ fn request_text(request: &Request) -> (Option<DocumentId>, &'static str, String)
             (&batch.document, "write", text)
         }
         Request::Write(Transaction::Reset { document, .. }) => (document, "write", String::from("a new beginning")),
+        Request::Write(Transaction::Compact { document, horizon, body }) => {
+            (document, "write", format!("a snapshot of {} bytes for what is below {horizon}", body.len()))
+        }
+        Request::Write(Transaction::Stage { document, offset, bytes, .. }) => {
+            (document, "write", format!("{} bytes of a snapshot at {offset}", bytes.len()))
+        }
+        Request::Write(Transaction::Install { document, .. }) => {
+            (document, "write", String::from("a new beginning, from a snapshot"))
+        }
     };
     (Some(document.clone()), what, text)
 }

@@ -204,6 +204,7 @@ pub(crate) fn redacted_frame(frame: Bytes, left_out: &mut u64) -> Bytes {
         }
         Ok(Message::Snapshot(mut part)) => {
             empty(&mut part.bytes);
+            part.id.hash = [0; 16];
             Message::Snapshot(part)
         }
         Ok(Message::Presence(mut presence)) => {

@@ -8,7 +8,8 @@ use antiphon::heads::{Head, Heads};
 use antiphon::log::Comparison;
 use antiphon::op::{Body, Cursor, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::replica::{Input, LinkId, Options};
-use antiphon::storage::{Reply, StoredDocument};
+use antiphon::snapshot::SnapshotId;
+use antiphon::storage::{Reply, Staged, StoredDocument};
 use antiphon::timeline::TimelineRecord;
 use antiphon::wire::Access;
 use antiphon::wire::control::Schema;
@@ -27,6 +28,7 @@ fn inputs() -> Vec<Input> {
     let timeline = Timeline::new(0x1122);
     let ticket = postcard::from_bytes(&[9]).expect("a ticket is a number");
     let entry = |body, origin| Entry { op: Op { id: OpId { author, seq: 5 }, body }, chain: Chain(6), origin };
+    let id = SnapshotId { bytes: 1000, head_bytes: 25, hash: [8; 16] };
     let stored = StoredDocument {
         heads: Heads::from_iter([(author, Head { seq: 5, chain: Chain(6) })]),
         timelines: vec![TimelineRecord { open: 1, timeline, begins: 2 }],
@@ -34,6 +36,8 @@ fn inputs() -> Vec<Input> {
         horizon: 4,
         tail: 50,
         aside: Some((1, 2)),
+        snapshot: Some(id),
+        staged: Some(Staged { id, bytes: 700 }),
     };
     let replies = [
         Reply::Document(stored),
@@ -44,6 +48,7 @@ fn inputs() -> Vec<Input> {
         ]),
         Reply::Compared(Comparison::new(4)),
         Reply::Chains(vec![Some(Chain(1)), None]),
+        Reply::Snapshot(Bytes::from_static(b"folded")),
         Reply::Written,
     ];
     let schema = Some(Schema { name: String::from("text"), version: 2 });
@@ -59,7 +64,8 @@ fn inputs() -> Vec<Input> {
         Input::ImmediateAck { document: document.clone(), link },
         Input::Answer { ticket, answer: Ok(Access::Write) },
         Input::Answer { ticket, answer: Err((Code::FORBIDDEN, String::from("no"))) },
-        Input::Reset { document, link },
+        Input::Reset { document: document.clone(), link },
+        Input::Compact { document, position: 9, body: Bytes::from_static(b"folded") },
         Input::Disconnect { link, code: Code::SHUTDOWN, reason: String::from("bye"), retry_after: Some(5) },
         Input::Storage { ticket, reply: Err(String::from("full")) },
     ];
@@ -85,7 +91,7 @@ fn the_form_is_that_of_this_format() {
     });
     assert_eq!(
         (FORMAT, hash),
-        (1, 15_976_516_038_676_225_435),
+        (2, 1_515_124_876_921_821_431),
         "the form of an input has changed: raise FORMAT, and write the new hash here"
     );
 }

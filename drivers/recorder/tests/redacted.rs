@@ -3,11 +3,16 @@
 
 mod common;
 
-use antiphon::Replica;
 use antiphon::digest::BodyHash;
-use antiphon::replica::Input;
+use antiphon::op::DocumentId;
+use antiphon::replica::{Input, LinkId};
 use antiphon::session::Transport;
+use antiphon::snapshot::SnapshotId;
+use antiphon::storage::Reply;
+use antiphon::wire::{Message, SnapshotPart};
+use antiphon::{Instant, Machine as _, Replica};
 use antiphon_recorder::{Memory, NotReplayable, Outcome, Trace, Transcript};
+use bytes::Bytes;
 use common::*;
 
 /// What two replicas wrote down of the usual script, and the first with a token.
@@ -38,6 +43,34 @@ fn no_body_is_in_it() {
             assert!(left_out > 6000, "{left_out}: how much it was is known");
         }
     }
+}
+
+#[test]
+fn no_snapshot_is_in_it() {
+    let memory = Memory::new(1 << 20);
+    let mut end = End::new(1, memory.clone(), true);
+    let document: DocumentId = "notes".parse().expect("a good name");
+    let body = Bytes::from_static(b"what the snapshot says");
+    let ticket = postcard::from_bytes(&[9]).expect("a ticket is a number");
+    let id =
+        SnapshotId { bytes: 100, head_bytes: 1, hash: *b"its hash of bytes"[..16].first_chunk().expect("16 bytes") };
+    let part = Message::Snapshot(SnapshotPart { document: 1, id, offset: 1, bytes: body.clone() }).encode();
+    let link = LinkId(1);
+    for input in [
+        Input::Connected { link, transport: Transport::Reliable, token: None, upstream: true },
+        Input::Compact { document, position: 1, body: body.clone() },
+        Input::Storage { ticket, reply: Ok(Reply::Snapshot(body)) },
+        Input::Received { link, frame: part },
+    ] {
+        let _ = end.replica.handle(Instant::ZERO, input);
+    }
+    end.replica.finish();
+    let bytes = memory.segments().concat();
+    for part in [&b"what the snapshot says"[..], b"its hash of byte"] {
+        assert!(!bytes.windows(part.len()).any(|window| window == part), "{part:?}");
+    }
+    let trace = Trace::read(memory.segments()).expect("it was just written");
+    assert_eq!(run_of(&trace).events::<Replica>().map(|event| event.left_out).sum::<u64>(), 66);
 }
 
 #[test]

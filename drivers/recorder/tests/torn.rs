@@ -96,13 +96,13 @@ fn a_gap_and_a_missing_end_are_told() {
 #[test]
 fn what_is_no_trace_is_refused() {
     let segment = recorded(1 << 20).remove(0);
-    for bytes in [&b""[..], b"antiph", b"antiph\0t", b"antiph\0t\x01\0", &segment[..40]] {
-        assert!(matches!(Trace::read([Bytes::copy_from_slice(bytes)]), Err(Error::Header)), "{bytes:?}");
+    for bytes in [0, 6, 8, 10, 40].map(|len| segment.slice(..len)) {
+        assert!(matches!(Trace::read([bytes.clone()]), Err(Error::Header)), "{bytes:?}");
     }
     assert!(matches!(Trace::read([Bytes::from_static(b"SQLite format 3")]), Err(Error::Foreign)));
     let mut newer = segment.to_vec();
     newer[8..10].copy_from_slice(&(FORMAT + 1).to_le_bytes());
     let error = Trace::read([Bytes::from(newer)]).expect_err("it may be anything");
     assert!(matches!(error, Error::Format(format) if format == FORMAT + 1));
-    assert_eq!(error.to_string(), "it is a trace of format 2; this version reads format 1");
+    assert_eq!(error.to_string(), "it is a trace of format 3; this version reads format 2");
 }

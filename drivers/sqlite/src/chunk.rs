@@ -187,6 +187,11 @@ impl Chunk {
         self.layout.bodies.len() as u64
     }
 
+    /// Who authored, each with its head before the chunk.
+    pub(crate) fn authors(&self) -> &[(ReplicaId, Head)] {
+        &self.layout.authors
+    }
+
     /// The entries in order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = StoredEntry> {
         let Layout { authors, origins, runs, bodies } = &self.layout;

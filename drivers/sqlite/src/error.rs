@@ -37,6 +37,13 @@ pub enum Error {
         /// Its format.
         version: i32,
     },
+    /// The database has a format of an earlier version, and is only looked at. It was not touched.
+    Older {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        version: i32,
+    },
     /// The directory was in use, but the database is gone or empty.
     Missing {
         /// The file that should be there.
@@ -88,6 +95,31 @@ pub enum Refusal {
         /// The op.
         id: OpId,
     },
+    /// A document is to be compacted to a position that is not above its horizon, or beyond its tail.
+    WrongHorizon {
+        /// The document.
+        document: DocumentId,
+        /// The position.
+        horizon: u64,
+        /// The horizon that it has.
+        before: u64,
+        /// The tail.
+        tail: u64,
+    },
+    /// A piece of a snapshot that does not follow on those before, or goes beyond its end.
+    WrongOffset {
+        /// The document.
+        document: DocumentId,
+        /// Where the piece was to go.
+        offset: u64,
+        /// How many bytes are there.
+        staged: u64,
+    },
+    /// A snapshot that is not whole, is not what was announced, or lacks what the document's own stands for.
+    BadSnapshot {
+        /// The document.
+        document: DocumentId,
+    },
     /// There are as many documents, or entries in the document, as the format can count.
     Uncountable {
         /// The document.
@@ -115,6 +147,10 @@ impl fmt::Display for Error {
             Self::Newer { file, version } => {
                 let (file, known) = (file.display(), crate::schema::FORMAT_VERSION);
                 write!(f, "{file} has format {version}, and this version knows {known} at most; use a newer version")
+            }
+            Self::Older { file, version } => {
+                let (file, known) = (file.display(), crate::schema::FORMAT_VERSION);
+                write!(f, "{file} has format {version}, and this version reads {known}; open it once to bring it there")
             }
             Self::Missing { file } => {
                 let (file, remedy) = (file.display(), "restore a backup, or start anew in an empty directory");
@@ -159,6 +195,23 @@ impl fmt::Display for Refusal {
             Self::WrongChain { document, id: OpId { author, seq } } => {
                 write!(f, "{document}: op {seq} of {author} was refused, for its chain does not fit those before it")
             }
+            Self::WrongHorizon { document, horizon, before, tail } => {
+                write!(
+                    f,
+                    "{document}: a snapshot for what is below position {horizon} was refused, for the one before is for \
+                     {before}, and the tail is {tail}"
+                )
+            }
+            Self::WrongOffset { document, offset, staged } => {
+                write!(f, "{document}: a piece of a snapshot for byte {offset} was refused, for {staged} are there")
+            }
+            Self::BadSnapshot { document } => {
+                write!(
+                    f,
+                    "{document}: a snapshot was refused, for it is not whole, not what was announced, or lacks what the \
+                     document's own stands for; it must be taken again"
+                )
+            }
             Self::Uncountable { document } => {
                 write!(f, "{document}: a write was refused, for the database can't count any further")
             }
@@ -184,6 +237,7 @@ pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
     Damaged(String),
     Newer(i32),
+    Older(i32),
     Refused(Refusal),
 }
 
@@ -205,6 +259,7 @@ impl Fault {
             Self::Refused(refusal) => Error::Refused(refusal),
             Self::Damaged(what) => Error::Damaged { file, what },
             Self::Newer(version) => Error::Newer { file, version },
+            Self::Older(version) => Error::Older { file, version },
             Self::Sqlite(source) => match source.sqlite_error_code() {
                 // Without a code: a value of another type than the one that was written. Unknown: SQLite does not find
                 // a table, or does not understand what it finds.

@@ -35,7 +35,12 @@
 //!   machine can't be seen.
 //! - **It can be looked at** with [`look`], by whoever may read it, also while it is open; that changes nothing.
 //! - **Memory is bounded**: by [`Options::cache_max`], and by what one read asks for. A body is in memory only when it
-//!   is read.
+//!   is read, and a snapshot that comes from a peer never as a whole: it is staged, checked and read row by row, and
+//!   installed where it stands.
+//! - **A compaction makes room.** What the entries, and the snapshot before, took is used for whatever is written next, also
+//!   by the compaction itself. The file does not shrink; it stays as large as it ever had to be. Of the ops below the
+//!   horizon up to some two hundred small ones, those of one row, may still stand in the file until the next compaction, and
+//!   others until their room is used; they can't be read any more.
 //!
 //! Backups can be made while the directory is open, by whatever speaks SQLite (`sqlite3 antiphon.db ".backup FILE"`). A
 //! backup is restored into an empty directory, under the name [`DATABASE_NAME`].
@@ -44,11 +49,15 @@
 //! [`wire::Durability`]: antiphon::wire::Durability
 
 mod chunk;
+mod compaction;
 mod error;
+mod finding;
+mod former;
 mod hold;
 mod reading;
 mod schema;
 mod seal;
+mod snapshot;
 mod storage;
 mod view;
 mod writing;

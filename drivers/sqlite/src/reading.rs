@@ -1,9 +1,8 @@
 //! Reading: documents, entries, and what is found in them without reading all.
 
-use antiphon::digest::{BodyHash, Chain};
+use antiphon::digest::BodyHash;
 use antiphon::heads::{Head, Heads};
-use antiphon::log::Comparison;
-use antiphon::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, OpId, ReplicaId};
+use antiphon::op::{Body, Cursor, DocumentId, Entry, OP_OVERHEAD, Op, ReplicaId};
 use antiphon::storage::{Identity, StoredDocument};
 use antiphon::timeline::TimelineRecord;
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::{Chunk, StoredBody, StoredEntry};
 use crate::error::Fault;
 use crate::seal::{Key, unpack};
+use crate::snapshot::Kept;
 
 /// How many bits of a key are the position; the others are the log.
 pub(crate) const POSITION_BITS: u32 = 36;
@@ -41,6 +41,9 @@ pub(crate) struct Record {
     pub(crate) aside: Option<(u64, u64)>,
     /// The logs that resets have put aside, in order. What is dealt with of one may have places of those before it.
     pub(crate) shelves: Vec<Shelf>,
+    pub(crate) horizon: u64,
+    pub(crate) snapshot: Option<Kept>,
+    pub(crate) staged: Option<Kept>,
 }
 
 /// A log that was put aside.
@@ -50,13 +53,16 @@ pub(crate) struct Shelf {
     /// The place of its first entry.
     pub(crate) place: u64,
     pub(crate) len: u64,
+    /// The position of its first entry: its horizon.
+    pub(crate) first: u64,
 }
 
 impl Record {
     /// The document as the core knows it, with these heads.
     pub(crate) fn stored(&self, heads: Heads) -> StoredDocument {
-        let Self { tail, forgotten, aside, .. } = *self;
-        StoredDocument { heads, timelines: self.timelines.clone(), forgotten, horizon: 0, tail, aside }
+        let Self { tail, forgotten, aside, horizon, .. } = *self;
+        let (snapshot, staged) = (self.snapshot.map(|kept| kept.id), self.staged.map(Kept::staged));
+        StoredDocument { heads, timelines: self.timelines.clone(), forgotten, horizon, tail, aside, snapshot, staged }
     }
 }
 
@@ -76,6 +82,8 @@ pub(crate) struct Standing {
     pub(crate) chunk: u64,
     /// How far its log is held.
     pub(crate) cursor: Option<Cursor>,
+    /// What stands of its ops below the horizon.
+    pub(crate) base: Head,
 }
 
 fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
@@ -137,8 +145,22 @@ pub(crate) fn document(connection: &Connection, document: &DocumentId) -> Result
 }
 
 fn heads(connection: &Connection, found: &Found) -> Result<Heads, Fault> {
+    authors(connection, found, |_, _| {})
+}
+
+/// Shows the standings of all authors, of whom none is missing, and gives their heads.
+pub(crate) fn authors(
+    connection: &Connection,
+    found: &Found,
+    mut show: impl FnMut(ReplicaId, Standing),
+) -> Result<Heads, Fault> {
     let mut heads = Heads::new();
-    standings(connection, found.log, |replica, standing| heads.set(replica, standing.head))?;
+    standings(connection, found.log, |replica, standing| {
+        if standing.head != Head::NONE {
+            heads.set(replica, standing.head);
+            show(replica, standing);
+        }
+    })?;
     if heads.digest() != found.record.digest {
         return Fault::damaged("heads of a document are missing");
     }
@@ -207,6 +229,22 @@ impl Collected {
     }
 }
 
+/// A document's entries from position `from` on, of at most `max_cost` but at least one; none below the horizon.
+pub(crate) fn entries(
+    connection: &Connection,
+    document: &DocumentId,
+    from: u64,
+    max_cost: u64,
+) -> Result<Vec<Entry>, Fault> {
+    let mut collected = Collected::new(max_cost);
+    if let Some(Found { log, record }) = find(connection, document)?
+        && from >= record.horizon
+    {
+        read(connection, log, from, record.tail, &mut collected)?;
+    }
+    Ok(collected.entries)
+}
+
 /// Collects a log's entries from position `from` on, up to its tail.
 pub(crate) fn read(
     connection: &Connection,
@@ -240,8 +278,38 @@ pub(crate) fn read(
     Ok(())
 }
 
+/// The position of the chunk in which an entry stands that is held.
+pub(crate) fn chunk_of(connection: &Connection, log: u64, position: u64) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached("SELECT max(key) FROM chunk WHERE key BETWEEN ?1 AND ?2")?;
+    let bounds = (key(log, 0) as i64, key(log, position) as i64);
+    let found: Option<i64> = statement.query_row(bounds, |row| row.get(0))?;
+    found.map_or_else(
+        || Fault::damaged(format_args!("entries from position {position} on are missing")),
+        |found| Ok(found as u64 - key(log, 0)),
+    )
+}
+
+/// Shows a log's chunks from that at position `first` on, as long as that says so.
+pub(crate) fn chunks(
+    connection: &Connection,
+    log: u64,
+    first: u64,
+    mut show: impl FnMut(u64, &Chunk) -> bool,
+) -> Result<(), Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, entries FROM chunk WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?;
+    let mut rows = statement.query((key(log, first) as i64, key(log, POSITION_MAX) as i64))?;
+    while let Some(row) = rows.next()? {
+        let (first, chunk) = chunk_row(row, log)?;
+        if !show(first, &chunk) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The position of a chunk, and the chunk.
-fn chunk_row(row: &Row<'_>, log: u64) -> Result<(u64, Chunk), Fault> {
+pub(crate) fn chunk_row(row: &Row<'_>, log: u64) -> Result<(u64, Chunk), Fault> {
     let key = number(row, 0)?;
     let chunk = Chunk::open(key, blob(row, 1)?);
     let Some(chunk) = chunk else { return Fault::damaged("the seal of entries is broken") };
@@ -290,7 +358,8 @@ pub(crate) fn read_aside(
         let end = shelf.place + shelf.len;
         if place < end && !collected.is_full() {
             let before = collected.entries.len() as u64;
-            read(connection, shelf.log, place.saturating_sub(shelf.place), shelf.len, collected)?;
+            let from = shelf.first + place.saturating_sub(shelf.place);
+            read(connection, shelf.log, from, shelf.first + shelf.len, collected)?;
             place += collected.entries.len() as u64 - before;
             if place < end {
                 break;
@@ -305,56 +374,4 @@ pub(crate) fn sealed_chunk(connection: &Connection, log: u64, first: u64) -> Res
     let mut statement = connection.prepare_cached("SELECT entries FROM chunk WHERE key = ?1")?;
     let sealed = statement.query_row([key(log, first) as i64], |row| row.get(0)).optional()?;
     sealed.map_or_else(|| Fault::damaged("the last entries of a document are missing"), Ok)
-}
-
-/// The position and the chain of an op that is held, by the index of runs.
-fn locate(connection: &Connection, log: u64, id: OpId) -> Result<(u64, Chain), Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, entries FROM chunk WHERE key = (
-            SELECT chunk FROM run WHERE log = ?1 AND author = ?2 AND seq <= ?3 ORDER BY seq DESC LIMIT 1)",
-    )?;
-    let mut rows = statement.query((log as i64, id.author.0, id.seq as i64))?;
-    if let Some(row) = rows.next()? {
-        let (first, chunk) = chunk_row(row, log)?;
-        let found = (first..).zip(chunk.entries()).find(|(_, entry)| entry.id == id);
-        if let Some((position, entry)) = found {
-            return Ok((position, entry.chain));
-        }
-    }
-    Fault::damaged(format_args!("op {} of {} is not where the index says", id.seq, id.author))
-}
-
-/// The chain at an op, if it is held.
-pub(crate) fn chain(connection: &Connection, log: u64, id: OpId) -> Result<Option<Chain>, Fault> {
-    let head = standing(connection, log, id.author)?.head;
-    chain_below(connection, log, id, head)
-}
-
-/// The same, where the author's head is known.
-fn chain_below(connection: &Connection, log: u64, id: OpId, head: Head) -> Result<Option<Chain>, Fault> {
-    if id.seq == 0 || id.seq > head.seq {
-        return Ok(None);
-    }
-    if id.seq == head.seq {
-        return Ok(Some(head.chain));
-    }
-    locate(connection, log, id).map(|(_, chain)| Some(chain))
-}
-
-/// What a peer's heads say about a log: by the index, not by reading it.
-pub(crate) fn compare(connection: &Connection, found: &Found, heads: &Heads) -> Result<Comparison, Fault> {
-    let log = found.log;
-    let mut comparison = Comparison::new(found.record.tail);
-    for (author, ours) in self::heads(connection, found)?.iter() {
-        let theirs = heads.get(author);
-        let common = OpId { author, seq: theirs.seq };
-        if chain_below(connection, log, common, ours)?.is_some_and(|chain| chain != theirs.chain) {
-            comparison.forks.push(author);
-        }
-        if theirs.seq < ours.seq {
-            let (position, _) = locate(connection, log, OpId { author, seq: theirs.seq + 1 })?;
-            comparison.from = comparison.from.min(position);
-        }
-    }
-    Ok(comparison)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::error::{Error, Fault};
+use crate::former;
 
 /// Marks a database as one of antiphon's: "anti" in ASCII.
 pub const APPLICATION_ID: i32 = 0x616e_7469;
@@ -18,7 +19,17 @@ pub const FORMAT_VERSION: i32 = STEPS.len() as i32;
 pub const PAGE_BYTES: usize = 4096;
 
 /// What leads from one format to the next; the first makes the schema. All that is missing runs in one transaction.
-const STEPS: [&str; 1] = ["
+const STEPS: [Step; 2] = [
+    |connection| Ok(connection.execute_batch(LOGS)?),
+    |connection| {
+        connection.execute_batch(SNAPSHOTS)?;
+        former::rewrite(connection)
+    },
+];
+
+type Step = fn(&Connection) -> Result<(), Fault>;
+
+const LOGS: &str = "
     -- Who the replica is.
     CREATE TABLE replica (id INTEGER PRIMARY KEY CHECK (id = 1), identity BLOB NOT NULL) STRICT;
     -- A document has a log; after a reset it is another one.
@@ -39,7 +50,14 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE piece (
         key INTEGER NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (key, number)
     ) STRICT, WITHOUT ROWID;
-"];
+";
+
+const SNAPSHOTS: &str = "
+    -- Bytes of a snapshot, from one of them on. A document's record has the number of its own, and of one that is coming.
+    CREATE TABLE snapshot (
+        number INTEGER NOT NULL, start INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (number, start)
+    ) STRICT, WITHOUT ROWID;
+";
 
 /// Whether there is a database in `file`. What is not antiphon's, or not yet known, is refused before SQLite, which
 /// might write, has touched it.
@@ -82,7 +100,7 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     }
     let transaction = connection.transaction()?;
     for step in missing {
-        transaction.execute_batch(step)?;
+        step(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT_VERSION)?;

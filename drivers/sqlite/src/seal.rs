@@ -15,6 +15,8 @@ pub(crate) enum Key<'a> {
     Record(u64, &'a str),
     Standing(u64, ReplicaId),
     Chunk(u64),
+    /// Of a snapshot, the bytes from there on.
+    Snapshot(u64, u64),
 }
 
 impl Key<'_> {
@@ -25,6 +27,7 @@ impl Key<'_> {
             Key::Record(log, name) => table(2, log).then(BodyHash::of(name.as_bytes())),
             Key::Standing(log, replica) => table(3, log).then(BodyHash::of(&replica.0)),
             Key::Chunk(key) => table(4, key),
+            Key::Snapshot(number, start) => table(5, number).then(BodyHash(start)),
         }
     }
 

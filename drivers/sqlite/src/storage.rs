@@ -9,15 +9,17 @@ use antiphon::heads::Heads;
 use antiphon::log::Comparison;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
 use antiphon::rng::Rng;
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
 use antiphon::wire;
+use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::error::{Error, Fault};
 use crate::hold::Hold;
 use crate::reading::{self, Collected, Found};
-use crate::{schema, writing};
+use crate::{compaction, finding, schema, snapshot, writing};
 
 /// The name of the database in its directory. SQLite keeps two more files beside it while it is open.
 pub const DATABASE_NAME: &str = "antiphon.db";
@@ -240,13 +242,7 @@ impl Storage for SqliteStorage {
     }
 
     fn read(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Error> {
-        self.look(|connection| {
-            let mut collected = Collected::new(max_cost);
-            if let Some(Found { log, record }) = reading::find(connection, document)? {
-                reading::read(connection, log, from, record.tail, &mut collected)?;
-            }
-            Ok(collected.entries)
-        })
+        self.look(|connection| reading::entries(connection, document, from, max_cost))
     }
 
     fn read_aside(&mut self, document: &DocumentId, from: u64, max_cost: u64) -> Result<Vec<Entry>, Error> {
@@ -262,19 +258,31 @@ impl Storage for SqliteStorage {
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, Error> {
         self.look(|connection| match reading::find(connection, document)? {
             None => Ok(None),
-            Some(Found { log, .. }) => reading::chain(connection, log, id),
+            Some(Found { log, .. }) => finding::chain(connection, log, id),
+        })
+    }
+
+    fn snapshot(&mut self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Error> {
+        self.look(|connection| snapshot::read(connection, document, id, offset, max))
+    }
+
+    fn heads_at(&mut self, document: &DocumentId, position: u64) -> Result<Heads, Error> {
+        self.look(|connection| match reading::find(connection, document)? {
+            None => Ok(Heads::new()),
+            Some(found) => compaction::heads_at(connection, &found, position),
         })
     }
 
     fn compare(&mut self, document: &DocumentId, heads: &Heads) -> Result<Comparison, Error> {
         self.look(|connection| match reading::find(connection, document)? {
             None => Ok(Comparison::default()),
-            Some(found) => reading::compare(connection, &found, heads),
+            Some(found) => finding::compare(connection, &found, heads),
         })
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), Error> {
-        self.transact(|storage| storage.put(transaction))?
+        self.transact(|storage| storage.put(transaction))??;
+        if is_final(transaction) { self.sync() } else { Ok(()) }
     }
 
     /// The writes share a transaction of SQLite's, and with [`Durability::Fsync`] its sync. A write that is refused is
@@ -288,11 +296,18 @@ impl Storage for SqliteStorage {
                     Request::Write(write) => Ok(storage.put(write)?.map(|()| Reply::Written)),
                     _ => Ok(storage.execute(request)),
                 });
-                outcomes.collect()
+                outcomes.collect::<Result<Vec<_>, _>>()
             })
         });
         match grouped {
-            Some(Ok(outcomes)) => outcomes,
+            Some(Ok(mut outcomes)) => {
+                for (request, outcome) in requests.iter().zip(&mut outcomes) {
+                    if outcome.is_ok() && matches!(request, Request::Write(write) if is_final(write)) {
+                        *outcome = self.sync().map(|()| Reply::Written);
+                    }
+                }
+                outcomes
+            }
             _ => requests.iter().map(|request| self.execute(request)).collect(),
         }
     }
@@ -307,6 +322,11 @@ impl Storage for SqliteStorage {
             }
         }
     }
+}
+
+/// Whether a write is synced whatever is promised, for what it takes away exists nowhere else.
+fn is_final(write: &Transaction) -> bool {
+    matches!(write, Transaction::Compact { .. })
 }
 
 /// Opens the database, or makes it.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use antiphon::op::{Cursor, DocumentId, Entry, ReplicaId};
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Identity, StoredDocument};
+use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Error, Fault};
-use crate::reading::{self, Collected};
-use crate::schema;
 use crate::storage::{DATABASE_NAME, LOCK_NAME};
+use crate::{reading, schema, snapshot};
 
 /// How often a look is taken again, if a holder came or went meanwhile.
 const LOOKS_MAX: u32 = 16;
@@ -100,18 +101,22 @@ impl View {
         self.read_with(|connection| reading::cursors(connection, document))
     }
 
-    /// Entries from position `from` on, of at most `cost_max` together but at least one; none beyond the tail.
+    /// Entries from position `from` on, of at most `cost_max` together but at least one; none beyond the tail, or
+    /// below the horizon.
     ///
     /// # Errors
     /// If the database can't be read.
     pub fn read(&self, document: &DocumentId, from: u64, cost_max: u64) -> Result<Vec<Entry>, Error> {
-        self.read_with(|connection| {
-            let mut collected = Collected::new(cost_max);
-            if let Some(found) = reading::find(connection, document)? {
-                reading::read(connection, found.log, from, found.record.tail, &mut collected)?;
-            }
-            Ok(collected.entries)
-        })
+        self.read_with(|connection| reading::entries(connection, document, from, cost_max))
+    }
+
+    /// Bytes of a document's snapshot from `offset` on: at least one and at most `max`; none beyond the end, or if it has
+    /// another one.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub fn snapshot(&self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Error> {
+        self.read_with(|connection| snapshot::read(connection, document, id, offset, max))
     }
 }
 
@@ -125,6 +130,9 @@ fn connect(file: &Path, alone: bool) -> Result<Connection, Fault> {
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > schema::FORMAT_VERSION {
         return Err(Fault::Newer(version));
+    }
+    if version < schema::FORMAT_VERSION {
+        return Err(Fault::Older(version));
     }
     Ok(connection)
 }

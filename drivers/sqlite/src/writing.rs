@@ -12,9 +12,11 @@ use bytes::Bytes;
 use rusqlite::Connection;
 
 use crate::chunk::{BODY_WITHIN_MAX, Filling};
+use crate::compaction::{self, Compact, Stage};
 use crate::error::{Fault, Refusal};
 use crate::reading::{self, Found, LOG_MAX, POSITION_BITS, POSITION_MAX, Record, Shelf, Standing, key};
 use crate::seal::{Key, pack};
+use crate::snapshot::{self, Kept};
 
 /// The largest piece of a body that stands apart. This much of it is in memory a second time when it is written.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
@@ -24,7 +26,9 @@ pub(crate) const PIECE_BYTES: usize = 256 << 10;
 pub(crate) enum Plan<'a> {
     Identity(&'a Identity),
     Append(Box<Append<'a>>),
-    Reset { document: &'a DocumentId, before: Option<u64>, after: Found },
+    Anew(Box<Anew<'a>>),
+    Compact(Box<Compact<'a>>),
+    Stage(Box<Stage<'a>>),
 }
 
 /// The rows of a batch.
@@ -48,7 +52,21 @@ pub(crate) fn plan<'a>(connection: &Connection, transaction: &'a Transaction) ->
     match transaction {
         Transaction::Identity(identity) => Ok(Plan::Identity(identity)),
         Transaction::Append(batch) => Ok(Plan::Append(plan_append(connection, batch)?.into())),
-        Transaction::Reset { document, timeline } => plan_reset(connection, document, *timeline),
+        Transaction::Reset { document, timeline } => {
+            let found = reading::find(connection, document)?;
+            Ok(Plan::Anew(Anew::plan(connection, document, found, *timeline, None)?.into()))
+        }
+        Transaction::Install { document, timeline } => {
+            let found = reading::find(connection, document)?;
+            let installed = Some(compaction::judge_staged(connection, document, found.as_ref())?);
+            Ok(Plan::Anew(Anew::plan(connection, document, found, *timeline, installed)?.into()))
+        }
+        Transaction::Compact { document, horizon, body } => {
+            Ok(Plan::Compact(Compact::plan(connection, document, *horizon, body)?.into()))
+        }
+        Transaction::Stage { document, id, offset, bytes } => {
+            Ok(Plan::Stage(Stage::plan(connection, document, *id, *offset, bytes)?.into()))
+        }
     }
 }
 
@@ -73,7 +91,7 @@ fn plan_append<'a>(connection: &Connection, batch: &'a Batch) -> Result<Append<'
         replicas.get(*peer)?.now.cursor = Some(*cursor);
     }
     let (mut chunks, mut runs, mut apart) = (Vec::new(), Vec::new(), Vec::new());
-    if record.tail > 0 && !batch.entries.is_empty() {
+    if record.tail > record.horizon && !batch.entries.is_empty() {
         let sealed = reading::sealed_chunk(connection, log, record.last)?;
         let last = Filling::resume(key(log, record.last), record.last, &sealed);
         match last.filter(|last| last.tail() == record.tail) {
@@ -151,28 +169,75 @@ impl Replicas<'_> {
     }
 }
 
-fn plan_reset<'a>(
-    connection: &Connection,
+/// The rows of a document that starts anew: empty, or from a snapshot.
+#[derive(Debug)]
+pub(crate) struct Anew<'a> {
     document: &'a DocumentId,
-    timeline: TimelineRecord,
-) -> Result<Plan<'a>, Fault> {
-    let found = reading::find(connection, document)?;
-    let before = found.as_ref().map(|found| found.log);
-    let (log, record) = found.map_or((0, Record::default()), |found| (found.log, found.record));
-    let mut shelves = record.shelves.clone();
-    if record.tail > 0 {
-        let place = record.aside.map_or(0, |(from, _)| from);
-        shelves.iter_mut().for_each(|shelf| shelf.place += record.tail);
-        shelves.insert(0, Shelf { log, place, len: record.tail });
+    before: Option<u64>,
+    after: Found,
+    standings: Vec<(ReplicaId, Standing)>,
+    /// Snapshots that are gone.
+    dropped: Vec<Kept>,
+}
+
+impl<'a> Anew<'a> {
+    fn plan(
+        connection: &Connection,
+        document: &'a DocumentId,
+        found: Option<Found>,
+        timeline: TimelineRecord,
+        installed: Option<Heads>,
+    ) -> Result<Self, Fault> {
+        let before = found.as_ref().map(|found| found.log);
+        let (log, record) = found.map_or((0, Record::default()), |found| (found.log, found.record));
+        let mut shelves = record.shelves.clone();
+        let len = record.tail - record.horizon;
+        if len > 0 {
+            let place = record.aside.map_or(0, |(from, _)| from);
+            shelves.iter_mut().for_each(|shelf| shelf.place += len);
+            shelves.insert(0, Shelf { log, place, len, first: record.horizon });
+        }
+        let state = record.stored(Heads::new());
+        let (state, kept, dropped) = match installed {
+            None => (state.reset(timeline), None, [record.snapshot, record.staged]),
+            Some(heads) => (state.install(timeline, heads), record.staged, [record.snapshot, None]),
+        };
+        let standing = |(author, head)| (author, Standing { head, base: head, ..Standing::default() });
+        let record = Record {
+            tail: state.tail,
+            digest: state.heads.digest(),
+            forgotten: state.forgotten,
+            timelines: state.timelines,
+            aside: state.aside,
+            shelves,
+            horizon: state.horizon,
+            snapshot: kept,
+            ..Record::default()
+        };
+        Ok(Self {
+            document,
+            before,
+            after: Found { log: next_log(connection, document)?, record },
+            standings: state.heads.iter().map(standing).collect(),
+            dropped: dropped.into_iter().flatten().collect(),
+        })
     }
-    let state = record.stored(Heads::new()).reset(timeline);
-    let (timelines, forgotten, aside) = (state.timelines, state.forgotten, state.aside);
-    let record = Record { timelines, forgotten, aside, shelves, ..Record::default() };
-    Ok(Plan::Reset { document, before, after: Found { log: next_log(connection, document)?, record } })
+
+    fn carry_out(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if let Some(before) = self.before {
+            for table in ["state", "run", "document"] {
+                let mut statement = connection.prepare_cached(&format!("DELETE FROM {table} WHERE log = ?1"))?;
+                statement.execute([before as i64])?;
+            }
+        }
+        insert(connection, self.document, &self.after)?;
+        put_standings(connection, self.after.log, &self.standings)?;
+        self.dropped.iter().try_for_each(|kept| snapshot::drop(connection, kept.number))
+    }
 }
 
 /// The number for another log: above those of all documents, and of what is put aside.
-fn next_log(connection: &Connection, document: &DocumentId) -> Result<u64, Fault> {
+pub(crate) fn next_log(connection: &Connection, document: &DocumentId) -> Result<u64, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT max(ifnull((SELECT max(log) FROM document), 0), ifnull((SELECT max(key) FROM chunk) >> ?1, 0))",
     )?;
@@ -194,29 +259,32 @@ impl Plan<'_> {
                 statement.execute([pack(Key::Identity, identity)]).map(drop)
             }
             Self::Append(append) => append.carry_out(connection),
-            Self::Reset { document, before, after } => {
-                if let Some(before) = before {
-                    for table in ["state", "run", "document"] {
-                        let mut statement =
-                            connection.prepare_cached(&format!("DELETE FROM {table} WHERE log = ?1"))?;
-                        statement.execute([*before as i64])?;
-                    }
-                }
-                insert(connection, document, after)
-            }
+            Self::Anew(anew) => anew.carry_out(connection),
+            Self::Compact(compact) => compact.carry_out(connection),
+            Self::Stage(stage) => stage.carry_out(connection),
         }
     }
 }
 
-fn insert(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
+pub(crate) fn insert(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached("INSERT INTO document (log, name) VALUES (?1, ?2)")?;
     statement.execute((found.log as i64, document.as_str()))?;
     put_record(connection, document, found)
 }
 
-fn put_record(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
+pub(crate) fn put_record(connection: &Connection, document: &DocumentId, found: &Found) -> rusqlite::Result<()> {
     let Found { log, record } = found;
     put_state(connection, *log, &[], pack(Key::Record(*log, document.as_str()), record))
+}
+
+pub(crate) fn put_standings(
+    connection: &Connection,
+    log: u64,
+    standings: &[(ReplicaId, Standing)],
+) -> rusqlite::Result<()> {
+    standings.iter().try_for_each(|(replica, standing)| {
+        put_state(connection, log, &replica.0, pack(Key::Standing(log, *replica), standing))
+    })
 }
 
 fn put_state(connection: &Connection, log: u64, replica: &[u8], value: Vec<u8>) -> rusqlite::Result<()> {
@@ -233,9 +301,7 @@ impl Append<'_> {
         } else {
             put_record(connection, self.document, &self.after)?;
         }
-        for (replica, standing) in &self.standings {
-            put_state(connection, log, &replica.0, pack(Key::Standing(log, *replica), standing))?;
-        }
+        put_standings(connection, log, &self.standings)?;
         for chunk in &self.chunks {
             let key = key(log, chunk.first);
             let mut statement =

@@ -18,7 +18,8 @@ use common::{Script, open, open_replica, refusal};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-/// A directory with all that can be stored: many authors, bodies that stand apart, blanks, cursors, what was put aside.
+/// A directory with all that can be stored: many authors, bodies that stand apart, blanks, cursors, what was put aside, and
+/// snapshots that were made, taken, and are coming.
 fn full() -> TempDir {
     let directory = TempDir::new().unwrap();
     let (mut storage, _) = open_replica(directory.path(), 1);
@@ -42,6 +43,17 @@ fn full() -> TempDir {
         many.entries.push(Entry { op, chain: head.chain, origin: None });
     }
     storage.write(&Transaction::Append(many.into())).unwrap();
+    let mut short = Script::new("short", 6000);
+    storage.write(&short.write(20)).unwrap();
+    let (document, body) = (short.document.clone(), vec![3; 5000].into());
+    storage.write(&Transaction::Compact { document, horizon: 12, body }).unwrap();
+    storage.write(&short.write(5)).unwrap();
+    for (name, number) in [("taken", 1), ("coming", 2)] {
+        let document = name.parse().unwrap();
+        let writes = common::staging(&document, &common::snapshot(number, 70_000), 30_000);
+        writes.iter().for_each(|write| storage.write(write).unwrap());
+    }
+    storage.write(&common::install(&"taken".parse().unwrap(), 1)).unwrap();
     storage.close().unwrap();
     directory
 }
@@ -54,13 +66,14 @@ struct Content {
     aside: Vec<Entry>,
     cursors: Vec<(ReplicaId, Cursor)>,
     comparisons: Vec<Comparison>,
+    snapshot: Vec<u8>,
 }
 
 fn content(storage: &mut SqliteStorage, document: &DocumentId) -> Result<Content, Error> {
     let state = storage.document(document)?;
     let (mut entries, mut aside) = (Vec::new(), Vec::new());
-    while let Some(more) = Some(storage.read(document, entries.len() as u64, 2000)?).filter(|more| !more.is_empty()) {
-        entries.extend(more);
+    while state.horizon + (entries.len() as u64) < state.tail {
+        entries.extend(storage.read(document, state.horizon + entries.len() as u64, 2000)?);
     }
     if let Some((from, to)) = state.aside {
         while from + (aside.len() as u64) < to {
@@ -69,7 +82,8 @@ fn content(storage: &mut SqliteStorage, document: &DocumentId) -> Result<Content
     }
     let half: Heads = state.heads.iter().map(|(author, head)| (author, Head { seq: head.seq / 2, ..head })).collect();
     let comparisons = vec![storage.compare(document, &Heads::new())?, storage.compare(document, &half)?];
-    Ok(Content { state, entries, aside, cursors: storage.cursors(document)?, comparisons })
+    let (cursors, snapshot) = (storage.cursors(document)?, common::read_snapshot(storage, document)?);
+    Ok(Content { state, entries, aside, cursors, comparisons, snapshot })
 }
 
 type Contents = (Option<Identity>, BTreeMap<DocumentId, Content>);
@@ -113,6 +127,10 @@ fn examine(bytes: &[u8], expected: &Contents, noticed: &mut Noticed, what: &str)
     for (document, written) in &expected.1 {
         check(content(&mut storage, document).map(|content| content == *written), document.as_str());
     }
+    let coming = "coming".parse().unwrap();
+    let installed =
+        storage.write(&common::install(&coming, 1)).and_then(|()| common::read_snapshot(&mut storage, &coming));
+    check(installed.map(|bytes| bytes == common::bytes_of(&common::snapshot(2, 70_000))), "what was staged");
     *(if sound { &mut noticed.harmless } else { &mut noticed.when_read }) += 1;
 }
 
@@ -215,7 +233,7 @@ fn a_newer_version_is_refused_and_left_alone() {
     raw.pragma_update(None, "user_version", FORMAT_VERSION + 1).unwrap();
     drop(raw);
     let told = left_alone(directory.path()).to_string();
-    assert!(told.ends_with("has format 2, and this version knows 1 at most; use a newer version"), "{told}");
+    assert!(told.ends_with("has format 3, and this version knows 2 at most; use a newer version"), "{told}");
 
     // It was killed before its version had come from the log into the file.
     let raw = Connection::open(&file).unwrap();

@@ -4,6 +4,7 @@ use antiphon::codes::Code;
 use antiphon::op::{DocumentId, ReplicaId};
 use antiphon::replica::{Event, Input, LinkId, Misuse};
 use antiphon::session::{self, By, Ending};
+use antiphon::snapshot::SnapshotId;
 use antiphon::wire::Durability;
 
 use crate::frame::{Field, access, bytes_preview, with_reason};
@@ -88,9 +89,14 @@ pub fn event_words(event: &Event) -> EventWords {
             let over = || of("Session over", Sign::Link).say("why", "the link went away under it");
             ending.as_ref().map_or_else(over, ended).with(*link)
         }
-        Event::Opened { document, heads, tail } => {
-            of("Opened", Told).about(document).say("tail", tail).say("authors", heads.len())
+        Event::Opened { document, heads, tail, snapshot } => {
+            let words = of("Opened", Told).about(document).say("tail", tail).say("authors", heads.len());
+            match snapshot {
+                Some(id) => words.say("snapshot", snapshot_words(id)),
+                None => words,
+            }
         }
+        Event::Compacted { document, horizon } => of("Compacted", Told).about(document).say("below", horizon),
         Event::Applied { document, id, position } => {
             of("Applied", Told).about(document).say("own ops up to seq", id.seq).say("tail", position)
         }
@@ -126,6 +132,9 @@ pub fn session_event_words(event: &session::Event) -> EventWords {
         Event::Opened { own, .. } => of("Opened", Sign::Told).say("the peer holds own ops up to seq", own.seq),
         Event::Acknowledged { acked, .. } => acknowledged(*acked),
         Event::InStep { .. } => of("In step", Sign::Good),
+        Event::SnapshotOffered { snapshot, .. } => {
+            of("Snapshot offered", Sign::Told).say("snapshot", snapshot_words(snapshot))
+        }
         Event::Forked { authors, .. } => forked(authors),
         Event::DocumentClosed { code, reason, by, .. } => closed(*code, reason, *by),
         Event::Released { document } => of("Released", Sign::Told).about(document),
@@ -157,6 +166,12 @@ fn closed(code: Code, reason: &str, by: By) -> EventWords {
     EventWords::of("Closed", Sign::Trouble).say("code", code).because(reason).say("said by", who(by))
 }
 
+/// Which snapshot.
+pub(crate) fn snapshot_words(id: &SnapshotId) -> String {
+    let hash: String = id.hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash} of {} bytes", id.bytes)
+}
+
 fn who(by: By) -> &'static str {
     match by {
         By::Us => "this end",
@@ -180,6 +195,9 @@ pub fn input_words(input: &Input) -> Option<EventWords> {
             }
         }
         Input::ImmediateAck { document, link } => of("Wait").about(document).with(*link),
+        Input::Compact { document, position, body } => {
+            of("Compact").about(document).say("below", position).say("to", format!("{} bytes", body.len()))
+        }
         Input::Reset { document, link } => of("Reset").about(document).with(*link),
         Input::Disconnect { link, code, reason, .. } => of("Disconnect").with(*link).say("code", code).because(reason),
         Input::Connected { .. }

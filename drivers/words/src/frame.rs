@@ -4,6 +4,8 @@ use antiphon::op::{Body, Cursor, DocumentId};
 use antiphon::wire::{Access, Changes, Content, FORKS_MAX, Farewell, Hello, Message, Open, Point, TRAILER_BYTES};
 use bytes::Bytes;
 
+use crate::event::snapshot_words;
+
 /// Something that is said of a frame or an event: what it is called, and what it is.
 pub type Field = (&'static str, String);
 
@@ -106,8 +108,12 @@ fn message_words(message: Message) -> FrameWords {
             (Documents, Some(OfSender(part.document)), fields)
         }
         Message::Snapshot(part) => {
-            let place = format!("{} bytes at {} of {}", part.bytes.len(), part.offset, part.total);
-            (Documents, Some(OfSender(part.document)), vec![("part", place)])
+            let place = format!("{} bytes at {}", part.bytes.len(), part.offset);
+            (Documents, Some(OfSender(part.document)), vec![("snapshot", snapshot_words(&part.id)), ("part", place)])
+        }
+        Message::SnapshotWanted(wanted) => {
+            let place = format!("{} bytes from {}", wanted.bytes, wanted.offset);
+            (Documents, Some(OfSender(wanted.document)), vec![("wants", place)])
         }
         Message::Author(author) => {
             let fields = vec![

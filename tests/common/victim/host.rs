@@ -65,7 +65,13 @@ impl Host {
                 self.documents.remove(&number);
                 return None;
             }
-            Output::Event(_) => return None,
+            // It takes nothing that is not an op.
+            Output::Event(Event::SnapshotOffered { number, .. }) => {
+                self.documents.remove(&number);
+                let (code, reason) = (Code::BELOW_HORIZON, String::from("snapshots are not taken here"));
+                Input::Close { number, code, reason }
+            }
+            Output::Event(_) | Output::ReadSnapshot { .. } | Output::TakeSnapshot { .. } => return None,
             Output::Load { number, from, max_cost } => {
                 let chunk = self.log(number).read(from, max_cost).expect("it is asked for what there is");
                 Input::Loaded { number, chunk }
@@ -107,6 +113,7 @@ impl Host {
             schema: None,
             history: log.history().clone(),
             horizon: 0,
+            snapshot: None,
             tail: log.tail(),
             heads: log.heads().clone(),
             cursor: None,

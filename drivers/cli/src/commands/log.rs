@@ -26,7 +26,11 @@ struct Log {
     document: String,
     /// Whose directory it is, as of now.
     replica: Option<String>,
+    /// What the heads cover.
     ops: u64,
+    /// What stood below this position exists only in a snapshot.
+    horizon: u64,
+    snapshot_bytes: u64,
     /// The digest of the heads.
     heads: String,
     authors: Vec<Author>,
@@ -75,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     if output.is_json() { output.object(&log) } else { log.tell(output) }
 }
 
-fn unknown(document: &DocumentId, data: &Path, documents: &[DocumentId]) -> Failure {
+pub(super) fn unknown(document: &DocumentId, data: &Path, documents: &[DocumentId]) -> Failure {
     const NAMED_MAX: usize = 8;
     let error = format!("{} holds no document {document}", data.display());
     let named: Vec<_> = documents.iter().take(NAMED_MAX).map(ToString::to_string).collect();
@@ -118,7 +122,9 @@ impl Log {
         Self {
             document: document.to_string(),
             replica,
-            ops: *tail,
+            ops: heads.iter().map(|(_, head)| head.seq).sum(),
+            horizon: stored.horizon,
+            snapshot_bytes: stored.snapshot.map_or(0, |id| id.bytes),
             heads: format!("{:016x}", heads.digest()),
             authors: authors.collect(),
             timelines: timelines.collect(),
@@ -131,6 +137,10 @@ impl Log {
         let whose =
             replica.as_ref().map_or_else(String::new, |replica| format!(", in the directory of replica {replica}"));
         output.line(format!("{document}: {ops} ops, heads {heads}{whose}"))?;
+        if self.horizon > 0 {
+            let (bytes, horizon) = (self.snapshot_bytes, self.horizon);
+            output.line(format!("a snapshot of {bytes} bytes stands for what is below position {horizon}"))?;
+        }
         output.line("")?;
         let mut authors = Table::new([("author", Left), ("ops", Right), ("chain", Left)]);
         self.authors.iter().for_each(|Author { author, seq, chain }| authors.row([author, seq, chain]));

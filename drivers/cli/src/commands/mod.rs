@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 mod append;
+mod compact;
 mod completions;
 mod demo;
 mod log;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Sync(sync::Arguments),
     /// Shows what a data directory holds of a document
     Log(log::Arguments),
+    /// Lets a snapshot take the place of a document's old ops, in the data directory of its authority
+    Compact(compact::Arguments),
     /// Runs replicas in a simulated world, on networks, disks and clocks that fail, and checks the laws that must hold
     Sim(sim::Arguments),
     /// Runs a recording again, compares what comes of it, and tells what happened
@@ -50,6 +53,7 @@ impl Command {
             Self::Tail(arguments) => tail::run(&arguments, output),
             Self::Sync(arguments) => sync::run(&arguments, output),
             Self::Log(arguments) => log::run(&arguments, output),
+            Self::Compact(arguments) => compact::run(&arguments, output),
             Self::Sim(arguments) => sim::run_command(&arguments, output),
             Self::Replay(arguments) => replay::run(&arguments, output),
             Self::Demo(arguments) => demo::run(&arguments, output),

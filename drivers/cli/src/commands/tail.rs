@@ -123,6 +123,9 @@ impl Printer<'_> {
                     }
                     self.output.flush()?;
                 }
+                Followed::Snapshot { id, position } => {
+                    warn!(document = %self.document, "what stood below position {position} exists only in a snapshot of {} bytes", id.bytes);
+                }
                 Followed::Restarted => warn!(document = %self.document, "it began anew, and is printed again"),
             }
         }

@@ -125,7 +125,8 @@ impl Light {
                 let comparison = self.log.compare(&heads).expect("all is in memory");
                 self.input(Input::Compared { number, comparison });
             }
-            Output::Event(_) => {}
+            // Nobody compacts what it reads.
+            Output::Event(_) | Output::ReadSnapshot { .. } | Output::TakeSnapshot { .. } => {}
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use antiphon::digest::Chain;
 use antiphon::op::{Cursor, DocumentId, Entry, OpId, ReplicaId};
 use antiphon::replica::Options;
+use antiphon::snapshot::SnapshotId;
 use antiphon::storage::{Continuity, Identity, Reply, Request, Storage, StoredDocument, Transaction};
 use antiphon_memory::MemoryStorage;
 use antiphon_node::{
@@ -230,6 +231,10 @@ impl Storage for Gated {
 
     fn chain(&mut self, document: &DocumentId, id: OpId) -> Result<Option<Chain>, Self::Error> {
         self.inner.chain(document, id)
+    }
+
+    fn snapshot(&mut self, document: &DocumentId, id: SnapshotId, offset: u64, max: u64) -> Result<Bytes, Self::Error> {
+        self.inner.snapshot(document, id, offset, max)
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), Self::Error> {

@@ -130,6 +130,10 @@ impl Recordable for Session {
                 let (entries, bodies) = take_entries(entries, left_out);
                 (Written::Loaded { number: *number, from: *from, entries, authors: authors.clone() }, bodies)
             }
+            (Input::SnapshotRead { number, bytes }, Some(left_out)) => {
+                *left_out += bytes.len() as u64;
+                (Written::Input(Input::SnapshotRead { number: *number, bytes: Bytes::new() }), Vec::new())
+            }
             (_, Some(left_out)) => {
                 let redacted = hellos.censored(input, |frame| redacted_frame(frame, left_out));
                 (Written::Input(redacted), Vec::new())

@@ -57,6 +57,10 @@ impl Transcript {
                 let line = of("Compared", None).say("from", comparison.from).say("forks", comparison.forks.len());
                 self.about(*number, line)
             }
+            Input::SnapshotRead { number, bytes } => self.about(*number, of("Read", None).say("bytes", bytes.len())),
+            Input::WantSnapshot { number, offset, bytes } => {
+                self.about(*number, of("Want", None).say("bytes", bytes).say("from", offset))
+            }
             Input::ImmediateAck { number } => self.about(*number, user("Wait")),
             Input::Goodbye { code, reason, .. } => user("Goodbye").because(*code, reason),
         }
@@ -77,6 +81,12 @@ impl Transcript {
             }
             Output::Compare { number, heads } => {
                 self.about(*number, of("Compare").say("with", format!("{} heads", heads.len())))
+            }
+            Output::ReadSnapshot { number, offset, max, .. } => {
+                self.about(*number, of("Read snapshot").say("from", offset).say("bytes", max))
+            }
+            Output::TakeSnapshot { number, offset, bytes } => {
+                self.about(*number, of("Take snapshot").say("from", offset).say("bytes", bytes.len()))
             }
             Output::Event(event) => {
                 let line = Line::words("=>", session_event_words(event));

@@ -70,6 +70,9 @@ pub struct Place {
     pub authority: bool,
     /// Whether some nodes may only read.
     pub readers: bool,
+    /// Whether the authority compacts documents. Then no disk is set back or copied: ops that exist only in a snapshot can't
+    /// be told from others of the same author.
+    pub compacts: bool,
 }
 
 impl Profile {
@@ -108,12 +111,13 @@ impl Profile {
         let names = self.topology.paths(self.replicas);
         let heal = source.millis(800, 5_000);
         let (authority, readers) = (self.topology.is_tree(self.replicas) && source.one_in(2), source.one_in(4));
+        let compacts = authority && source.one_in(3);
         let mut places = Vec::new();
         let mut plan =
             Plan { seed, nodes: vec![], paths: vec![], steps: vec![], frames: vec![], heal, budget: Budget::default() };
         for name in 0..self.replicas {
             let leaf = names.iter().filter(|(first, second)| *first == name || *second == name).count() == 1;
-            let place = Place { node: name, documents: self.documents, leaf, authority, readers };
+            let place = Place { node: name, documents: self.documents, leaf, authority, readers, compacts };
             let setup = N::draw_setup(source, &place);
             places.push(place);
             let (clock, pace) = (draw_clock(source, 6), draw_pace(source));
@@ -121,7 +125,7 @@ impl Profile {
         }
         plan.paths.extend(names.into_iter().map(|name| PlannedPath { name, medium: self.draw_medium(source) }));
 
-        let mut drawing = Drawing { source, plan };
+        let mut drawing = Drawing { source, plan, keeps_disks: compacts };
         drawing.ops::<N>(self.ops, &places);
         (0..self.partitions).for_each(|_| drawing.partition());
         (0..self.crashes).for_each(|_| drawing.crash());
@@ -203,6 +207,8 @@ fn draw_pace(source: &mut dyn Source) -> Pace {
 struct Drawing<'a, S, A> {
     source: &'a mut dyn Source,
     plan: Plan<S, A>,
+    /// No disk is set back or copied.
+    keeps_disks: bool,
 }
 
 impl<S: Clone, A> Drawing<'_, S, A> {
@@ -264,8 +270,8 @@ impl<S: Clone, A> Drawing<'_, S, A> {
     fn crash(&mut self) {
         let (node, at) = (self.node(), self.moment());
         match self.source.below(12) {
-            0 => self.restored(node, at),
-            1 => self.cloned(node, at),
+            0 if !self.keeps_disks => self.restored(node, at),
+            1 if !self.keeps_disks => self.cloned(node, at),
             kind => {
                 let fall = self.fall(kind);
                 self.step(at, Deed::Fall(node, fall));
@@ -320,7 +326,7 @@ impl<S: Clone, A> Drawing<'_, S, A> {
         let (node, from) = (self.node(), self.moment());
         let to = self.moment_after(from);
         match self.source.below(13) {
-            12 => {
+            12 if !self.keeps_disks => {
                 let keep = Ratio::new(self.source.below(4) as u32, 4).unwrap_or(Ratio::NEVER);
                 self.step(from, Deed::LoseTail(node, keep));
             }

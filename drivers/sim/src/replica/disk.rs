@@ -54,9 +54,12 @@ impl node::Disk for ReplicaDisk {
         let reply = storage.execute(request).map_err(|error| match error {
             StorageError::Gone => Broken::Gone,
             StorageError::Failed => Broken::Failed(error.to_string()),
-            StorageError::WrongPosition { .. } | StorageError::NotNext { .. } | StorageError::WrongChain { .. } => {
-                Broken::Refused(error.to_string())
-            }
+            StorageError::WrongPosition { .. }
+            | StorageError::NotNext { .. }
+            | StorageError::WrongChain { .. }
+            | StorageError::WrongHorizon { .. }
+            | StorageError::WrongOffset { .. }
+            | StorageError::BadSnapshot { .. } => Broken::Refused(error.to_string()),
         })?;
         if self.sync_every > 0 && matches!(request, Request::Write(_)) {
             self.writes += 1;

@@ -6,7 +6,7 @@ use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
 use antiphon::op::{DocumentId, Entry, ReplicaId, Timeline};
 use antiphon::replica::Event;
-use antiphon::storage::{Batch, Request, Storage, Transaction};
+use antiphon::storage::{Batch, Request, Storage, StoredDocument, Transaction};
 use antiphon_memory::StorageError;
 
 use super::reached::Reached;
@@ -42,6 +42,8 @@ pub struct Logs {
     was_deceived: bool,
     /// Whose disks have lost writes behind their backs, and of which documents they don't know it yet.
     deceived: BTreeMap<(NodeId, DocumentNumber), Deception>,
+    /// What the snapshots that were made stand for.
+    snapshots: BTreeMap<[u8; 16], Vec<(Item, ReplicaId)>>,
 }
 
 /// A replica's copy of a document.
@@ -64,6 +66,10 @@ pub struct Copy {
     pub timelines: Vec<(Timeline, u64)>,
     /// How often the log became another that does not go on from what it was.
     pub epoch: u32,
+    /// How many more items there are than positions: a snapshot that was installed has one position for all of its.
+    shift: usize,
+    /// How many of the items exist only in a snapshot: a reset does not put them aside.
+    below: usize,
 }
 
 /// How far a replica is in finding out that its disk has lost writes of a document.
@@ -137,7 +143,12 @@ impl Copy {
 
     /// The position after the last item.
     pub fn tail(&self) -> u64 {
-        self.items.len() as u64
+        (self.items.len() - self.shift) as u64
+    }
+
+    /// Where the item at a position stands, or the first of those that a snapshot there stands for.
+    pub fn index(&self, position: u64) -> usize {
+        if position == 0 { 0 } else { position as usize + self.shift }
     }
 
     /// Where a timeline ended, if the copy grew in it: the current one at the tail.
@@ -300,7 +311,8 @@ impl Logs {
         let from = self.copy_mut(node, document).items.len();
         self.append(node, document, &batch.entries);
         let copy = self.copy_mut(node, document);
-        copy.timelines.extend(batch.timeline.map(|record| (record.timeline, record.begins)));
+        let record = batch.timeline.map(|record| (record.timeline, record.begins));
+        copy.timelines.extend(record.filter(|record| copy.timelines.last() != Some(record)));
         if batch.salvaged.is_some_and(|place| place >= copy.aside.len() as u64) {
             copy.aside.clear();
         }
@@ -311,7 +323,7 @@ impl Logs {
         let document = self.number_document(document);
         let copy = self.copy_mut(node, document);
         let mut aside = std::mem::take(&mut copy.aside);
-        aside.append(&mut copy.items);
+        aside.extend(copy.items.drain(copy.below..));
         let (ever, epoch) = (std::mem::take(&mut copy.ever), copy.epoch + 1);
         let (digests, timelines) = (std::mem::take(&mut copy.digests), vec![(timeline, 0)]);
         *copy = Copy { aside, ever, epoch, digests, timelines, ..Copy::default() };
@@ -325,27 +337,53 @@ impl Logs {
         for document in known {
             let read = disk.read(|storage| {
                 let stored = storage.document(&document)?;
-                let entries = storage.read(&document, 0, u64::MAX)?;
+                let entries = storage.read(&document, stored.horizon, u64::MAX)?;
                 let aside = match stored.aside {
                     Some(_) => storage.read_aside(&document, 0, u64::MAX)?,
                     None => Vec::new(),
                 };
-                Ok::<_, StorageError>((stored.timelines, entries, aside))
+                Ok::<_, StorageError>((stored, entries, aside))
             });
-            let Some((timelines, entries, aside)) = read else { continue };
+            let Some((stored, entries, aside)) = read else { continue };
             let document = self.number_document(&document);
             let copy = self.copy_mut(node, document);
             let (ever, epoch) = (std::mem::take(&mut copy.ever), copy.epoch + 1);
             let digests = std::mem::take(&mut copy.digests);
-            let timelines = timelines.iter().map(|record| (record.timeline, record.begins)).collect();
+            let timelines = stored.timelines.iter().map(|record| (record.timeline, record.begins)).collect();
             *copy = Copy { ever, epoch, digests, timelines, ..Copy::default() };
             self.append(node, document, &aside);
             let copy = self.copy_mut(node, document);
             let aside = std::mem::take(&mut copy.items);
             let Copy { ever, epoch, digests, timelines, .. } = std::mem::take(copy);
             *copy = Copy { aside, ever, epoch, digests, timelines, ..Copy::default() };
+            self.install(node, document, &stored);
             self.append(node, document, &entries);
         }
+    }
+
+    /// A snapshot is made: notes what it stands for.
+    fn compacted(&mut self, node: NodeId, id: &DocumentId, stored: &StoredDocument) {
+        let document = self.number_document(id);
+        let authors: BTreeMap<_, _> = self.authors.iter().map(|(id, number)| (*number, *id)).collect();
+        let copy = self.copy_mut(node, document);
+        copy.below = copy.index(stored.horizon);
+        let items = copy.items[..copy.below].iter().map(|item| (*item, authors[&item.author])).collect();
+        if let Some(snapshot) = stored.snapshot {
+            self.snapshots.insert(snapshot.hash, items);
+        }
+    }
+
+    /// A copy begins with the snapshot that a disk has of it.
+    fn install(&mut self, node: NodeId, document: DocumentNumber, stored: &StoredDocument) {
+        let items = stored.snapshot.and_then(|snapshot| self.snapshots.get(&snapshot.hash)).cloned();
+        for (item, author) in items.into_iter().flatten() {
+            self.copy_mut(node, document).push(Item { foreign: true, ..item }, author);
+        }
+        let copy = self.copy_mut(node, document);
+        (copy.below, copy.shift) = (copy.items.len(), copy.items.len() - stored.horizon as usize);
+        let (digest, content) = (copy.digest, copy.content);
+        copy.digests.insert(digest);
+        self.histories[document].contents.entry(digest).or_insert(content);
     }
 }
 
@@ -380,7 +418,17 @@ impl<A: App> Ledger<ReplicaNode<A>> for Logs {
             Happening::Done { node, request: (_, Request::Write(transaction)), .. } => match transaction {
                 Transaction::Append(batch) => self.written(*node, batch),
                 Transaction::Reset { document, timeline } => self.reset(*node, document, timeline.timeline),
-                Transaction::Identity(_) => {}
+                Transaction::Compact { document, .. } => {
+                    let stored = world.disk_of(*node).read(|storage| storage.document(document));
+                    stored.iter().for_each(|stored| self.compacted(*node, document, stored));
+                }
+                Transaction::Install { document, timeline } => {
+                    let stored = world.disk_of(*node).read(|storage| storage.document(document));
+                    self.reset(*node, document, timeline.timeline);
+                    let number = self.number_document(document);
+                    stored.iter().for_each(|stored| self.install(*node, number, stored));
+                }
+                Transaction::Stage { .. } | Transaction::Identity(_) => {}
             },
             Happening::Done { node, request: (_, Request::Open(document)), .. } => {
                 let document = self.number_document(document);

@@ -38,6 +38,7 @@ messages! {
     0x05 "Denied"
     0x06 "Close"
     0x07 "Heads"
+    0x08 "Snapshot"
     0x09 "Author"
     0x0a "Ack"
     0x0b "Rewind"
@@ -52,6 +53,7 @@ messages! {
     0x15 "Fork"
     0x16 "Confirm"
     0x17 "ImmediateAck"
+    0x18 "SnapshotWanted"
 }
 
 macro_rules! marks {
@@ -91,6 +93,7 @@ marks! {
     ClosedTailLost "document closed: TAIL_LOST"
     ClosedReset "document closed: RESET"
     ClosedSetBack "document closed: SET_BACK"
+    ClosedCompacted "document closed: COMPACTED"
     OpenedDocument "told: Opened"
     Applied "told: Applied"
     Received "told: Received"
@@ -103,6 +106,7 @@ marks! {
     Failed "told: Failed"
     Recovered "told: Recovered, nothing lost"
     RecoveredLost "told: Recovered, with bodies that are lost"
+    Compacted "told: Compacted"
     ClosedToApp "told: Closed"
     Declined "an app was declined"
     Stopped "a replica stopped in order"
@@ -116,6 +120,10 @@ marks! {
     DiskFailed "a disk failed"
     DiskLied "a disk wrote and said that it failed"
     WroteReset "a reset was written"
+    WroteSnapshot "a snapshot was made"
+    ReadSnapshot "a snapshot was read for a session"
+    StagedSnapshot "a piece of a snapshot was written"
+    InstalledSnapshot "a snapshot was installed"
     WroteSalvage "what a reset put aside was written"
     WroteCursorAlone "a cursor was written without entries"
     ReadEntries "entries were read for a session"
@@ -231,6 +239,7 @@ impl Reached {
                 Code::TAIL_LOST => self.mark(Mark::ClosedTailLost),
                 Code::RESET => self.mark(Mark::ClosedReset),
                 Code::SET_BACK => self.mark(Mark::ClosedSetBack),
+                Code::COMPACTED => self.mark(Mark::ClosedCompacted),
                 _ => {}
             }
         }
@@ -298,6 +307,7 @@ impl Reached {
             Event::Failed { .. } => Mark::Failed,
             Event::Recovered { lost, .. } if lost.is_empty() => Mark::Recovered,
             Event::Recovered { .. } => Mark::RecoveredLost,
+            Event::Compacted { .. } => Mark::Compacted,
             Event::Closed { .. } => Mark::ClosedToApp,
         };
         self.mark(mark);
@@ -309,6 +319,10 @@ impl Reached {
         }
         match request {
             Request::Write(Transaction::Reset { .. }) => self.mark(Mark::WroteReset),
+            Request::Write(Transaction::Compact { .. }) => self.mark(Mark::WroteSnapshot),
+            Request::Write(Transaction::Stage { .. }) => self.mark(Mark::StagedSnapshot),
+            Request::Write(Transaction::Install { .. }) => self.mark(Mark::InstalledSnapshot),
+            Request::Snapshot { .. } => self.mark(Mark::ReadSnapshot),
             Request::Write(Transaction::Append(batch)) => {
                 if batch.salvaged.is_some() {
                     self.mark(Mark::WroteSalvage);

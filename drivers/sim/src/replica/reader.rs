@@ -26,7 +26,10 @@ impl Reader {
 
     /// The replica has asked its storage for something.
     pub(super) fn asked(&mut self, ticket: Ticket, request: &Request) {
-        if let Request::Write(transaction @ (Transaction::Append(_) | Transaction::Reset { .. })) = request {
+        if let Request::Write(
+            transaction @ (Transaction::Append(_) | Transaction::Reset { .. } | Transaction::Install { .. }),
+        ) = request
+        {
             self.writes.push_back((ticket, transaction.clone()));
         }
     }
@@ -41,7 +44,11 @@ impl Reader {
                 self.given.insert(document.clone(), 0);
                 app.reset(&document);
             }
-            Transaction::Identity(_) => {}
+            Transaction::Install { document, .. } => {
+                self.given.insert(document.clone(), 1); // the snapshot's
+                app.reset(&document);
+            }
+            Transaction::Identity(_) | Transaction::Compact { .. } | Transaction::Stage { .. } => {}
         }
     }
 

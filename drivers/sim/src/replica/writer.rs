@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use antiphon::op::DocumentId;
-use antiphon::replica::{Event, Input, LinkId, Options};
+use antiphon::replica::{Authority, Event, Input, LinkId, Options};
 use bytes::Bytes;
 
 use super::{App, AppWorkload, ReplicaNode, Setup, When};
@@ -27,10 +27,12 @@ pub struct Writer {
     links: Vec<LinkId>,
     /// Documents that are being taken anew from a peer, who may be gone before that is done.
     resetting: BTreeSet<DocumentId>,
+    /// Where the logs end, as far as it was told.
+    tails: BTreeMap<DocumentId, u64>,
 }
 
 /// What a [`Writer`]'s user does. As text: `append notes 3x20B`, `append notes 20B wait`, `open notes`, `close notes`,
-/// `reset notes`.
+/// `reset notes`, `compact notes`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Write {
     /// Appends ops in one go.
@@ -50,10 +52,15 @@ pub enum Write {
     Close(DocumentId),
     /// Gives up what is here of it where it differs from what the peer holds to whom it is connected the longest.
     Reset(DocumentId),
+    /// Lets a snapshot take the place of all that is durable of it. It has 100 bytes an op.
+    Compact(DocumentId),
 }
 
 /// Bytes of the smallest body.
 pub const BODY_BYTES_MIN: u32 = 6;
+
+/// No snapshot is larger.
+const SNAPSHOT_BYTES_MAX: u64 = 2_000;
 
 /// The body of the `number`th op of a step: no other step and number have it.
 pub(super) fn body(step: u64, number: u16, bytes: u32) -> Bytes {
@@ -67,7 +74,7 @@ impl App for Writer {
     type Action = Write;
 
     fn start(setup: &Setup) -> Self {
-        Self { options: setup.documents.clone(), links: Vec::new(), resetting: BTreeSet::new() }
+        Self { options: setup.documents.clone(), links: Vec::new(), resetting: BTreeSet::new(), tails: BTreeMap::new() }
     }
 
     fn act(&mut self, action: Write, at: When) -> Vec<Input> {
@@ -88,11 +95,20 @@ impl App for Writer {
                 self.resetting.extend(from.map(|_| document.clone()));
                 from.map(|link| Input::Reset { document, link: *link }).into_iter().collect()
             }
+            Write::Compact(document) => {
+                let position = self.tails.get(&document).copied().unwrap_or_default();
+                let body = vec![at.step as u8; (100 * position).min(SNAPSHOT_BYTES_MAX) as usize].into();
+                vec![Input::Compact { document, position, body }]
+            }
         }
     }
 
     fn told(&mut self, event: &Event) -> Vec<Input> {
         match event {
+            Event::Opened { document, tail, .. } | Event::Applied { document, position: tail, .. } => {
+                self.tails.insert(document.clone(), *tail);
+            }
+            Event::Received { batch } => _ = self.tails.insert(batch.document.clone(), batch.tail()),
             Event::Connected { link, .. } => {
                 self.links.push(*link);
                 let resetting = self.resetting.iter().cloned();
@@ -138,6 +154,7 @@ impl fmt::Display for Write {
             Self::Open(document) => write!(f, "open {document}"),
             Self::Close(document) => write!(f, "close {document}"),
             Self::Reset(document) => write!(f, "reset {document}"),
+            Self::Compact(document) => write!(f, "compact {document}"),
         }
     }
 }
@@ -149,8 +166,8 @@ pub struct BadWrite;
 impl fmt::Display for BadWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "an action such as `append notes 20B` (at least 6B), `append notes 3x20B wait`, `open notes`, `close notes` \
-             or `reset notes`",
+            "an action such as `append notes 20B` (at least 6B), `append notes 3x20B wait`, `open notes`, `close notes`, \
+             `reset notes` or `compact notes`",
         )
     }
 }
@@ -169,6 +186,7 @@ impl FromStr for Write {
             ["open", _] => Ok(Self::Open(document)),
             ["close", _] => Ok(Self::Close(document)),
             ["reset", _] => Ok(Self::Reset(document)),
+            ["compact", _] => Ok(Self::Compact(document)),
             _ => Err(BadWrite),
         }
     }
@@ -204,12 +222,18 @@ impl AppWorkload for Writer {
         match action {
             Write::Append { ops, bytes, .. } => u64::from(*ops) * u64::from(*bytes),
             Write::Open(_) | Write::Close(_) | Write::Reset(_) => 0,
+            Write::Compact(_) => SNAPSHOT_BYTES_MAX,
         }
     }
 
     fn draw_more(source: &mut dyn Source, place: &Place, setup: &Setup, until: Duration) -> Vec<(Duration, Write)> {
         let Some(document) = setup.documents.keys().next() else { return Vec::new() };
         let until = until.as_millis() as u64;
+        if place.compacts && setup.documents.values().any(|options| options.authority == Authority::Us) {
+            let times = 1 + source.below(3);
+            let compact = |_| (Duration::from_millis(source.below(until)), Write::Compact(document.clone()));
+            return (0..times).map(compact).collect();
+        }
         // From one that only reads, nothing comes back.
         if !place.readers && source.one_in(45) {
             return vec![(Duration::from_millis(source.below(until)), Write::Reset(document.clone()))];

@@ -5,11 +5,13 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use antiphon::digest::BodyHash;
+use antiphon::digest::{BodyHash, Chain};
 use antiphon::heads::Head;
 use antiphon::op::{Body, Cursor, DocumentId, Entry, Op, OpId, Origin, ReplicaId, Timeline};
 use antiphon::rng::Rng;
+use antiphon::snapshot::Snapshot;
 use antiphon::storage::{Batch, Identity, Request, Storage, Transaction};
+use antiphon::timeline::TimelineRecord;
 use antiphon_sqlite::{Error, Options, SqliteStorage};
 use bytes::Bytes;
 
@@ -73,6 +75,9 @@ impl Script {
     pub(crate) fn resume(&mut self, storage: &mut SqliteStorage) -> u64 {
         let state = storage.document(&self.document).unwrap();
         self.head = Head::NONE;
+        for _ in 0..state.horizon {
+            self.head = self.head.then(BodyHash::of(&self.body(self.head.seq + 1)));
+        }
         while self.head.seq < state.tail {
             let entries = storage.read(&self.document, self.head.seq, 1 << 20).unwrap();
             assert!(!entries.is_empty(), "{}: entries from {} on are missing", self.document, self.head.seq);
@@ -82,6 +87,48 @@ impl Script {
         let cursor = storage.cursor(&self.document, self.author).unwrap().map(|cursor| cursor.position);
         assert_eq!(cursor.unwrap_or(0), state.tail, "{}: the cursor", self.document);
         state.tail
+    }
+}
+
+/// A snapshot with so large a body, made of its number, that covers those of lower numbers.
+pub(crate) fn snapshot(number: u64, size: usize) -> Snapshot {
+    let heads =
+        (1..=3).map(|author| (ReplicaId([author; 16]), Head { seq: 10 * number, chain: Chain(number) })).collect();
+    let mut rng = Rng::new(number);
+    let body: Vec<u8> = (0..size.div_ceil(8)).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+    Snapshot::new(heads, Bytes::from(body).slice(..size))
+}
+
+/// All bytes of a snapshot.
+pub(crate) fn bytes_of(snapshot: &Snapshot) -> Bytes {
+    [snapshot.read(0, snapshot.id().head_bytes.into()), snapshot.body().clone()].concat().into()
+}
+
+/// What stages a snapshot in a document, in pieces of so many bytes.
+pub(crate) fn staging(document: &DocumentId, snapshot: &Snapshot, size: usize) -> Vec<Transaction> {
+    let (document, id, all) = (document.clone(), snapshot.id(), bytes_of(snapshot));
+    let piece = |offset: usize| {
+        let bytes = all.slice(offset..all.len().min(offset + size));
+        Transaction::Stage { document: document.clone(), id, offset: offset as u64, bytes }
+    };
+    (0..all.len()).step_by(size).map(piece).collect()
+}
+
+pub(crate) fn install(document: &DocumentId, open: u64) -> Transaction {
+    let timeline = TimelineRecord { open, timeline: Timeline::new(100 + open), begins: 0 };
+    Transaction::Install { document: document.clone(), timeline }
+}
+
+/// All bytes of a document's snapshot, from the storage.
+pub(crate) fn read_snapshot(storage: &mut SqliteStorage, document: &DocumentId) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let Some(id) = storage.document(document)?.snapshot else { return Ok(bytes) };
+    loop {
+        let piece = storage.snapshot(document, id, bytes.len() as u64, 100_000)?;
+        if piece.is_empty() {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&piece);
     }
 }
 

@@ -33,7 +33,7 @@ impl<A: App> Law<ReplicaNode<A>> for Durable {
         let copy = |document| scene.ledger.document(document).and_then(|number| scene.ledger.copy(*node, number));
         match event {
             Event::Applied { document, id, position } => {
-                let item = copy(document).and_then(|copy| copy.items.get(position.checked_sub(1)? as usize));
+                let item = copy(document).and_then(|copy| copy.items.get(copy.index(position.checked_sub(1)?)));
                 let there =
                     item.is_some_and(|item| (scene.ledger.author(id.author), id.seq) == (Some(item.author), item.seq));
                 if !there {
@@ -42,7 +42,7 @@ impl<A: App> Law<ReplicaNode<A>> for Durable {
             }
             Event::Received { batch } => {
                 let items = copy(&batch.document)
-                    .and_then(|copy| copy.items.get(batch.position as usize..batch.tail() as usize));
+                    .and_then(|copy| copy.items.get(copy.index(batch.position)..copy.index(batch.tail())));
                 let same = items.is_some_and(|items| {
                     items.iter().zip(&batch.entries).all(|(item, entry)| item.chain == entry.chain)
                 });
@@ -50,7 +50,7 @@ impl<A: App> Law<ReplicaNode<A>> for Durable {
                     return Err(format!("{node} showed ops of {} that are not on its disk", batch.document));
                 }
             }
-            Event::Opened { document, heads, tail } => {
+            Event::Opened { document, heads, tail, .. } => {
                 // The disk may have done more, and its answer not be here.
                 let held = copy(document).map_or(heads.digest() == 0 && *tail == 0, |copy| {
                     copy.had_digest(heads.digest()) && *tail <= copy.tail()
@@ -100,7 +100,7 @@ impl<A: App> Law<ReplicaNode<A>> for Acknowledged {
             (*epoch, *checked) = (mine.epoch, 0);
         }
         let forked = &logs.history(number).forked;
-        for item in &mine.items[*checked as usize..(*position).max(*checked) as usize] {
+        for item in &mine.items[mine.index(*checked)..mine.index((*position).max(*checked))] {
             // Of two histories of one author, a peer takes the other's ops for those that it has.
             if !forked.contains(&item.author)
                 && logs.copy(peer, number).is_none_or(|copy| copy.ever(item.author) < item.seq)
@@ -152,7 +152,7 @@ impl Cursors {
             }
             // What a peer has lost since, nobody can look at.
             let to = position.min(end);
-            let mut items = theirs.items[checked.to.min(to) as usize..to as usize].iter();
+            let mut items = theirs.items[theirs.index(checked.to.min(to))..theirs.index(to)].iter();
             let lacks = |item: &&Item| mine.held(item.author) < item.seq && !forked.contains(&item.author);
             lacking = items.find(lacks).map(|item| item.seq);
             if lacking.is_none() {

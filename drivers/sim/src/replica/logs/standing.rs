@@ -67,7 +67,7 @@ impl Standing {
                 self.forked.insert((*link, document.clone()), *node);
             }
             Happening::Told { node, event: Told::Event(Event::Closed { document, code, by: By::Us, .. }) }
-                if *code == Code::FORBIDDEN =>
+                if *code == Code::FORBIDDEN || *code == Code::BELOW_HORIZON =>
             {
                 self.forsaken.insert((*node, document.clone()));
             }
