@@ -140,6 +140,31 @@ fn who_returns_from_before_the_horizon_keeps_what_it_wrote() {
 }
 
 #[test]
+fn what_is_written_amid_an_install_takes_no_place_of_what_was_put_aside() {
+    let (mut world, server, client, path) = two(Config::default());
+    append(&mut world, server, 0..5);
+    append(&mut world, client, 0..5);
+    world.run_for(SECOND);
+    world.cut(path, true);
+    append(&mut world, client, 5..8); // unsent
+    let unsent = entries(world.disk(client)).split_off(10);
+    append(&mut world, server, 5..8);
+    compact(&mut world, server, "thirteen ops");
+    world.mend(path);
+    for number in 0..60 {
+        world.append(client, &doc(), format!("amid it {number}"));
+        world.run_for(2 * MILLISECOND);
+    }
+    world.run_for(5 * SECOND);
+    assert!(same_on_disks(&world, &[server, client], &doc()));
+    let kept = entries(world.disk(server));
+    assert_eq!(kept.len(), unsent.len() + 60);
+    for entry in unsent {
+        assert!(kept.iter().any(|kept| kept.op == entry.op), "{:?} is another's now", entry.op.id);
+    }
+}
+
+#[test]
 fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
     const SIZE: usize = 1 << 20;
     let mut config = Config::default();
