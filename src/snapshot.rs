@@ -102,7 +102,8 @@ impl Inspection {
     /// # Errors
     /// If the bytes are not those of the snapshot, or what stands first is no heads.
     pub fn finish(self) -> Result<Heads, Spoiled> {
-        if self.read != self.id.bytes || self.hasher.digest128().to_le_bytes() != self.id.hash {
+        let whole = self.read == self.id.bytes && self.head.len() == self.id.head_bytes as usize;
+        if !whole || self.hasher.digest128().to_le_bytes() != self.id.hash {
             return Err(Spoiled);
         }
         let (mut heads, mut last) = (Heads::new(), None);

@@ -2,8 +2,10 @@
 
 mod common;
 
-use antiphon::replica::{Config, Event};
+use antiphon::replica::{Config, Event, Options};
 use antiphon::session::Transport;
+use antiphon_sim::World;
+use antiphon_sim::world::{Medium, Tamper};
 use common::rig::Rig;
 use common::*;
 
@@ -44,4 +46,28 @@ fn append_after(frames: usize) {
 #[test]
 fn what_becomes_durable_between_the_opens_is_not_held_by_the_peer_yet() {
     (0..12).for_each(append_after);
+}
+
+#[test]
+fn whichever_frame_is_lost_both_ends_hear_that_they_are_in_step() {
+    for lost in 0..40 {
+        let mut world = World::new(7);
+        let nodes = [(); 2].map(|()| world.add(Config::default()));
+        for node in nodes {
+            world.open(node, &doc(), Options::default());
+        }
+        let path = world.join(nodes[0], nodes[1], Medium::datagram(FAULTLESS));
+        world.tamper(path, lost, Tamper::Drop);
+        world.run_for(SECOND);
+        nodes.iter().for_each(|node| world.append(*node, &doc(), format!("{}", node.index())));
+        world.run_for(5 * SECOND);
+        for node in nodes {
+            let told = world.events(node).filter_map(|event| match event {
+                Event::InStep { digest, .. } => Some(*digest),
+                _ => None,
+            });
+            assert_eq!(told.last(), Some(digest_on(world.disk(node), &doc())), "{node} without frame {lost}");
+        }
+        assert!(same_on_disks(&world, &nodes, &doc()));
+    }
 }

@@ -13,7 +13,7 @@ use antiphon_memory::{CrashPoint, Disk};
 use antiphon_sim::World;
 use antiphon_sim::world::{Crash, NodeId, PathId};
 use bytes::Bytes;
-use common::restored::{datagrams, medium, options};
+use common::restored::{datagrams, medium, options, renewals};
 use common::*;
 use quickcheck::quickcheck;
 
@@ -38,6 +38,20 @@ fn compact(world: &mut World, node: NodeId, body: impl Into<Bytes>) {
     let (_, position) = world.replica(node).and_then(|replica| replica.document(&doc())).expect("it is loaded");
     world.input(node, Input::Compact { document: doc(), position, body: body.into() });
     world.settle();
+}
+
+/// A client that was in step, is away, and has written what nobody has seen; and a server that has compacted meanwhile.
+fn away(config: Config, body: impl Into<Bytes>) -> (World, NodeId, NodeId, PathId) {
+    let (mut world, server, client, path) = two(config);
+    append(&mut world, server, 0..5);
+    append(&mut world, client, 0..5);
+    world.run_for(SECOND);
+    world.cut(path, true);
+    append(&mut world, client, 5..8);
+    world.sync(client);
+    append(&mut world, server, 5..8);
+    compact(&mut world, server, body);
+    (world, server, client, path)
 }
 
 fn stored(disk: &Disk) -> StoredDocument {
@@ -111,14 +125,7 @@ fn who_was_in_step_hears_nothing_of_it() {
 #[test]
 fn who_returns_from_before_the_horizon_keeps_what_it_wrote() {
     for hand in [false, true] {
-        let (mut world, server, client, path) = two(Config::default());
-        append(&mut world, server, 0..5);
-        append(&mut world, client, 0..5);
-        world.run_for(SECOND);
-        world.cut(path, true);
-        append(&mut world, client, 5..8); // unsent
-        append(&mut world, server, 5..8);
-        compact(&mut world, server, "thirteen ops");
+        let (mut world, server, client, path) = away(Config::default(), "thirteen ops");
         append(&mut world, server, 8..9);
         if hand {
             compact(&mut world, server, "fourteen ops"); // another one meanwhile
@@ -141,15 +148,8 @@ fn who_returns_from_before_the_horizon_keeps_what_it_wrote() {
 
 #[test]
 fn what_is_written_amid_an_install_takes_no_place_of_what_was_put_aside() {
-    let (mut world, server, client, path) = two(Config::default());
-    append(&mut world, server, 0..5);
-    append(&mut world, client, 0..5);
-    world.run_for(SECOND);
-    world.cut(path, true);
-    append(&mut world, client, 5..8); // unsent
+    let (mut world, server, client, path) = away(Config::default(), "thirteen ops");
     let unsent = entries(world.disk(client)).split_off(10);
-    append(&mut world, server, 5..8);
-    compact(&mut world, server, "thirteen ops");
     world.mend(path);
     for number in 0..60 {
         world.append(client, &doc(), format!("amid it {number}"));
@@ -157,6 +157,8 @@ fn what_is_written_amid_an_install_takes_no_place_of_what_was_put_aside() {
     }
     world.run_for(5 * SECOND);
     assert!(same_on_disks(&world, &[server, client], &doc()));
+    // What is new has a new author: under the old id it would stand where the unsent ops do, and be a fork.
+    assert_eq!((forks(&world, client), forks(&world, server), renewals(&world, client)), (0, 0, 1));
     let kept = entries(world.disk(server));
     assert_eq!(kept.len(), unsent.len() + 60);
     for entry in unsent {
@@ -198,21 +200,37 @@ fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
 }
 
 #[test]
+fn another_compaction_amid_a_transfer_begins_it_again() {
+    let mut config = Config::default();
+    config.session.limits.window = 64 << 10;
+    let (mut world, server, _, _) = two(Config::default());
+    append(&mut world, server, 0..1);
+    world.run_for(SECOND);
+    compact(&mut world, server, vec![7; 1 << 20]);
+    let late = world.add(config);
+    world.open(late, &doc(), options(Authority::Upstream));
+    world.join(late, server, medium());
+    for number in 1..4 {
+        world.run_for(50 * MILLISECOND);
+        assert_eq!(stored(world.disk(late)).horizon, 0, "it is not there yet");
+        append(&mut world, server, number..number + 1);
+        compact(&mut world, server, vec![number as u8; 1 << 20]);
+    }
+    world.run_for(60 * SECOND);
+    assert!(same_on_disks(&world, &[server, late], &doc()));
+    assert_eq!(snapshot(world.disk(late)), vec![3; 1 << 20]);
+    for node in [server, late] {
+        assert_eq!(count(&world, node, |event| matches!(event, Event::Closed { .. } | Event::Failed { .. })), 0);
+    }
+}
+
+#[test]
 fn a_crash_anywhere_in_an_install_loses_and_doubles_nothing() {
     for power in [false, true] {
         for (step, point) in (1..14).flat_map(|step| [(step, CrashPoint::Before), (step, CrashPoint::After)]) {
             let mut config = Config::default();
             config.session.limits.window = 700; // some pieces
-            let (mut world, server, client, path) = two(config);
-            append(&mut world, server, 0..5);
-            append(&mut world, client, 0..5);
-            world.run_for(SECOND);
-            world.sync(client);
-            world.cut(path, true);
-            append(&mut world, client, 5..8);
-            world.sync(client);
-            append(&mut world, server, 5..8);
-            compact(&mut world, server, vec![3; 1500]);
+            let (mut world, server, client, path) = away(config, vec![3; 1500]);
             world.disk(client).crash_at_step(step, point);
             world.mend(path);
             world.run_for(5 * SECOND);

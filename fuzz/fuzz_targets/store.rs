@@ -64,8 +64,9 @@ fn written(bytes: &[u8]) {
             0 => bodies.iter().for_each(|body| drop(store.apply(body, WALL).expect("it was written here"))),
             1 => bodies.extend(store.sweep(WALL + u64::from(step[0])).expect("the time is right").body),
             2 => {
-                let body = Store::fold(Some(&store.snapshot()), bodies.iter().map(|body| &body[..]));
-                bodies.push(body.expect("it was written here"));
+                let mut folded = store.clone();
+                bodies.iter().for_each(|body| drop(folded.apply(body, WALL).expect("it was written here")));
+                bodies.push(folded.snapshot());
             }
             _ => bodies.extend(write(store, &step[1..])),
         }

@@ -232,7 +232,7 @@ impl Replica {
     pub(super) fn reopen_on(&mut self, link: LinkId, document: &DocumentId, code: Code) {
         self.wait_on(link, document);
         let Some(attached) = self.attached(link, document) else { return };
-        attached.reopened += u32::from(code != Code::COMPACTED);
+        attached.reopened += u32::from(code != Code::COMPACTED); // which says nothing of what is held
         attached.mismatched += u32::from(code == Code::MISMATCH);
         attached.thorough |= code == Code::MISMATCH || code == Code::SET_BACK;
         attached.forget_cursor |= code == Code::AUTHOR_GAP;

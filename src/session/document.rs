@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::heads::Heads;
 use crate::op::{Cursor, DocumentId, NAME_BYTES_MAX, Origin, ReplicaId, Timeline};
 use crate::small::SmallMap;
+use crate::snapshot::SnapshotId;
 use crate::time::Instant;
 use crate::wire::control::OwnTimelines;
 use crate::wire::{Access, End, Malformed, Message, Open, Resume};
@@ -123,6 +124,11 @@ impl Document {
 
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing)
+    }
+
+    /// Our snapshot, until both ends know where they start: as long as it may be offered.
+    pub(super) fn snapshot(&self) -> Option<SnapshotId> {
+        self.resuming.as_ref().and_then(|resuming| resuming.opening.snapshot)
     }
 
     pub(super) fn sends_heads(&self) -> bool {

@@ -3,6 +3,8 @@
 //! The end that takes one asks for so many bytes at a time, and for the next when it has room: so neither end holds more
 //! than that, and a transfer that was cut off goes on where it was.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::{Event, Misuse, Output, Session};
@@ -37,8 +39,7 @@ impl Session {
     /// The peer lacks what exists only in the snapshot.
     pub(super) fn offer_snapshot(&mut self, number: u32) {
         let Some(document) = self.documents.get_mut(&number) else { return };
-        let snapshot = document.resuming.as_ref().and_then(|resuming| resuming.opening.snapshot);
-        let Some(id) = snapshot else {
+        let Some(id) = document.snapshot() else {
             return self.close_for(number, Code::BELOW_HORIZON, "what the peer lacks exists only in a snapshot");
         };
         document.offered = Some(Offered::Idle);
@@ -53,7 +54,7 @@ impl Session {
     pub(super) fn on_snapshot_wanted(&mut self, wanted: SnapshotWanted) {
         let Some(number) = self.by_peer.get(wanted.document).copied() else { return };
         let Some(document) = self.documents.get_mut(&number) else { return };
-        let bytes = document.resuming.as_ref().and_then(|resuming| resuming.opening.snapshot).map_or(0, |id| id.bytes);
+        let bytes = document.snapshot().map_or(0, |id| id.bytes);
         if !matches!(document.offered, Some(Offered::Idle)) || wanted.offset >= bytes || wanted.bytes == 0 {
             return self.unexpected("a snapshot was asked for that was not offered");
         }
@@ -63,7 +64,7 @@ impl Session {
     /// Asks the host for what the peer has asked for: no more at a time than this end would take of ops.
     fn read_on(&mut self, number: u32, offset: u64, to: u64) {
         let Some(document) = self.documents.get_mut(&number) else { return };
-        let Some(id) = document.resuming.as_ref().and_then(|resuming| resuming.opening.snapshot) else { return };
+        let Some(id) = document.snapshot() else { return };
         document.offered = Some(Offered::Reading { offset, to });
         let max = u64::from(self.config.limits.window).min(to - offset);
         self.link.outputs.push_back(Output::ReadSnapshot { number, id, offset, max });
@@ -89,11 +90,11 @@ impl Session {
     pub(super) fn pump_snapshots(&mut self) {
         const HEAD_OF_MESSAGE: usize = 72;
         let Some(frame_bytes) = self.frame_bytes() else { return };
-        let numbers: alloc::vec::Vec<_> = self.snapshots_out.iter().copied().collect();
+        let numbers: Vec<_> = self.snapshots_out.iter().copied().collect();
         for number in numbers {
             while !self.link.control_is_full() && self.link.room >= frame_bytes as u64 {
                 let Some(document) = self.documents.get_mut(&number) else { break };
-                let Some(id) = document.resuming.as_ref().and_then(|resuming| resuming.opening.snapshot) else { break };
+                let Some(id) = document.snapshot() else { break };
                 let Some(Offered::Sending { offset, bytes, to }) = &mut document.offered else { break };
                 let part = bytes.split_to(bytes.len().min(frame_bytes - HEAD_OF_MESSAGE));
                 let message = SnapshotPart { document: number, id, offset: *offset, bytes: part };
@@ -107,8 +108,8 @@ impl Session {
                     self.read_on(number, offset, to);
                 }
             }
-            let sending = |offered: &Offered| matches!(offered, Offered::Sending { .. });
-            if !self.documents.get(&number).is_some_and(|document| document.offered.as_ref().is_some_and(sending)) {
+            let offered = self.documents.get(&number).and_then(|document| document.offered.as_ref());
+            if !matches!(offered, Some(Offered::Sending { .. })) {
                 self.snapshots_out.remove(&number);
             }
         }

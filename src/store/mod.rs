@@ -213,22 +213,6 @@ impl Store {
         }
     }
 
-    /// Folds the bodies of ops into a snapshot, or into nothing (`None`), for the document's authority. Bodies that are
-    /// malformed are left out: no store takes them.
-    ///
-    /// # Errors
-    /// If the snapshot is malformed.
-    pub fn fold<'b>(snapshot: Option<&[u8]>, bodies: impl IntoIterator<Item = &'b [u8]>) -> Result<Bytes, Malformed> {
-        let mut store = Self::new(ClientId::default());
-        if let Some(snapshot) = snapshot {
-            let _ = store.apply(snapshot, 0)?;
-        }
-        for body in bodies {
-            let _ = store.apply(body, 0);
-        }
-        Ok(store.snapshot())
-    }
-
     /// All there is, with stamps. Stores that have applied the same ops have the same snapshot, byte for byte.
     pub fn snapshot(&self) -> Bytes {
         Fragment::all(&self.state).encode()
