@@ -111,6 +111,11 @@ impl Heads {
         }
     }
 
+    /// How many ops they cover.
+    pub fn ops(&self) -> u64 {
+        self.iter().fold(0, |ops, (_, head)| ops.saturating_add(head.seq))
+    }
+
     /// One hash over all heads. Equal heads have equal digests; the digest of no heads is 0.
     pub fn digest(&self) -> u64 {
         self.digest

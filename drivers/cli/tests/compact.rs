@@ -108,7 +108,8 @@ fn who_comes_late_takes_the_snapshot_from_the_server() {
     run(&["compact", "pets", "--data", &data], "").good();
     write(&path, transactions(&mut writer, 3));
     let server = Server::on(&path);
-    run(&["sync", "pets", "--data", text(&late), "--connect", &server.url], "").good();
+    let synced = run(&["sync", "pets", "--data", text(&late), "--connect", &server.url, "--json"], "").object();
+    assert_eq!((&synced["documents"][0]["sent"], &synced["documents"][0]["received"]), (&json!(0), &json!(303)));
     assert_eq!(store(&late).content_hash(), writer.content_hash());
     let left = antiphon_sqlite::look(&late, |view| {
         let stored = view.document(&doc())?;

@@ -135,6 +135,8 @@ struct Own {
     author: ReplicaId,
     seq: u64,
     tail: u64,
+    /// Changes when the log begins anew.
+    forgotten: u64,
     author_now: ReplicaId,
     /// The server holds everything below this position; without one: all.
     there: u64,
@@ -144,7 +146,8 @@ impl Own {
     async fn before(node: &Node, document: &DocumentId) -> Result<Self, antiphon_node::Error> {
         let (author, stored) = (node.inspect(Replica::id), node.stored(document).await?);
         let seq = stored.heads.get(author).seq;
-        Ok(Self { author, seq, tail: stored.tail, author_now: author, there: u64::MAX })
+        let StoredDocument { tail, forgotten, .. } = stored;
+        Ok(Self { author, seq, tail, forgotten, author_now: author, there: u64::MAX })
     }
 
     /// How many more ops are `stored`, and how many of those are durable at the server.
@@ -156,7 +159,9 @@ impl Own {
         let renewed = if self.author_now == self.author { 0 } else { stored.heads.get(self.author_now).seq };
         let appended = stored.heads.get(self.author).seq.saturating_sub(self.seq) + renewed;
         let mut missing = 0;
-        let mut position = self.there.max(self.tail);
+        // In a log that began anew since, what was there before has other positions.
+        let before = if stored.forgotten == self.forgotten { self.tail } else { stored.horizon };
+        let mut position = self.there.max(before);
         while position < stored.tail {
             let entries = read(position).await?;
             position = if entries.is_empty() { stored.tail } else { position + entries.len() as u64 };

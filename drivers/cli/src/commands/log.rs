@@ -122,7 +122,7 @@ impl Log {
         Self {
             document: document.to_string(),
             replica,
-            ops: heads.iter().map(|(_, head)| head.seq).sum(),
+            ops: heads.ops(),
             horizon: stored.horizon,
             snapshot_bytes: stored.snapshot.map_or(0, |id| id.bytes),
             heads: format!("{:016x}", heads.digest()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use antiphon::heads::Heads;
 use antiphon::op::{DocumentId, ReplicaId};
 use antiphon_node::{Link, LinkState};
 use futures_lite::future::or;
@@ -57,10 +58,17 @@ struct SyncedDocument {
 /// How a document stands in the data directory.
 #[derive(Clone, Debug, Default)]
 struct Standing {
+    /// What the heads cover, a snapshot's ops among it.
     ops: u64,
     heads: u64,
     /// How far the logs of peers are held.
     cursors: BTreeMap<ReplicaId, u64>,
+}
+
+impl Standing {
+    fn of(heads: &Heads) -> Self {
+        Self { ops: heads.ops(), heads: heads.digest(), cursors: BTreeMap::new() }
+    }
 }
 
 /// How it went.
@@ -91,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
             for document in &documents {
                 let left = Seconds(timeout.0.saturating_sub(begun.elapsed()));
                 in_step.push(match host::within(left, link.in_step(document)).await {
-                    Some(Ok((heads, ops))) => Ok(Standing { ops, heads: heads.digest(), cursors: BTreeMap::new() }),
+                    Some(Ok((heads, _))) => Ok(Standing::of(&heads)),
                     Some(Err(error)) => Err(error.into()),
                     None => Err(not_in_time(&link, document)),
                 });
@@ -153,7 +161,7 @@ fn standings(data: Option<&Path>, documents: &[DocumentId]) -> Result<Vec<Standi
         let standing = |document| {
             let (stored, cursors) = (view.document(document)?, view.cursors(document)?);
             let cursors = cursors.into_iter().map(|(peer, cursor)| (peer, cursor.position)).collect();
-            Ok(Standing { ops: stored.tail, heads: stored.heads.digest(), cursors })
+            Ok(Standing { cursors, ..Standing::of(&stored.heads) })
         };
         documents.iter().map(standing).collect()
     });
