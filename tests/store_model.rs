@@ -21,6 +21,17 @@ enum Target {
 }
 
 impl Target {
+    /// Whether nothing of the other is left if this came later.
+    fn is_over(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Content(path, _)) if self.is_above(*path) => true,
+            (Self::Content(path, _), Self::Content(other, _)) => path == other,
+            (Self::Tables, Self::Table(_) | Self::Row(..)) => true,
+            (Self::Table(table), Self::Row(other, _)) => table == other,
+            _ => self == other,
+        }
+    }
+
     /// Whether it is a deletion above a path.
     fn is_above(&self, path: Path) -> bool {
         match (self, path.0) {
@@ -73,7 +84,6 @@ impl Naive {
             let concerns =
                 |target: &Target| target.is_above(path) || matches!(target, Target::Content(p, _) if *p == path);
             let stamp = after(self.newest(concerns), true);
-            // What a transaction writes over what it wrote itself, nobody hears of.
             self.changes
                 .retain(|(known, target)| !(*known == stamp && matches!(target, Target::Content(p, _) if *p == path)));
             self.changes.insert((stamp, Target::Content(path, content.clone())));
@@ -114,14 +124,27 @@ impl Naive {
         if self.contents() == before.0 {
             *self = before.1;
         } else {
+            let own: BTreeSet<_> = self.changes.difference(&before.1.changes).cloned().collect();
             self.last = Some(base);
+            own.iter().for_each(|(stamp, _)| self.see(*stamp, wall));
+            // What a transaction writes or deletes over, though it wrote it itself, nobody hears of.
+            let is_untold = |(stamp, target): &(Stamp, Target)| {
+                own.iter().any(|(later, other)| later > stamp && other.is_over(target))
+            };
+            self.changes.retain(|change| !own.contains(change) || !is_untold(change));
+        }
+    }
+
+    fn see(&mut self, stamp: Stamp, wall: u64) {
+        if stamp.time() <= wall + 300_000 {
+            self.last = self.last.max(Some(stamp));
         }
     }
 
     fn hear(&mut self, others: &Self, wall: u64) {
         for change in &others.changes {
-            if self.changes.insert(change.clone()) && change.0.time() <= wall + 300_000 {
-                self.last = self.last.max(Some(change.0));
+            if self.changes.insert(change.clone()) {
+                self.see(change.0, wall);
             }
         }
     }

@@ -152,6 +152,23 @@ fn tb_h_causality_a_clock_is_after_what_it_heard() {
     assert!(stamp(&answer) > stamp(&heard));
 }
 
+/// Deleting what was written in the same transaction takes a second stamp.
+#[test]
+fn tb_h_causality_a_clock_is_after_what_was_written_here() {
+    let mut store = store(1);
+    set(&mut store, WALL - 1, "t", "r", "c", 0);
+    let mut transaction = store.begin(WALL).unwrap();
+    transaction.set_cell("t", "r", "c", 1).unwrap();
+    transaction.delete_row("t", "r").unwrap();
+    let deleted = transaction.commit().unwrap().body.unwrap();
+    let after = set(&mut store, WALL, "t", "other", "c", 2);
+    // A store that hears both follows the later.
+    let mut reader = stores::store(2);
+    apply(&mut reader, [&deleted]);
+    let heard = set(&mut reader, WALL, "t", "r", "c", 3);
+    assert_eq!([stamp(&heard).counter(), stamp(&after).counter()], [2, 2]);
+}
+
 /// TB-N6: it is told, what was written is kept, and only what is written over gets such a stamp.
 #[test]
 fn tb_n6_a_skewed_clock_is_reported_and_not_followed() {

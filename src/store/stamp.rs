@@ -168,9 +168,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The next stamp, at `wall` milliseconds. The clock goes on when the stamp is [used](Self::used).
-    pub(super) fn next(&self, wall: u64, client: ClientId) -> Result<Stamp, Exhausted> {
-        if wall > self.last.time() { Stamp::new(wall, 0, client).ok_or(Exhausted) } else { self.last.after(client) }
+    /// The next stamp, at `wall` milliseconds.
+    pub(super) fn next(&mut self, wall: u64, client: ClientId) -> Result<Stamp, Exhausted> {
+        let first = Stamp::new(wall, 0, client).ok_or(Exhausted);
+        self.last = if wall > self.last.time() { first? } else { self.last.after(client)? };
+        self.newest = self.newest.max(self.last);
+        Ok(self.last)
     }
 
     /// Whether nothing that was seen has this stamp or a later one.
@@ -178,14 +181,8 @@ impl Clock {
         stamp > self.newest
     }
 
-    /// Something was written with `stamp`, which came from [`next`](Self::next), and with nothing newer than `newest`.
-    pub(super) fn used(&mut self, stamp: Stamp, newest: Stamp) {
-        self.last = self.last.max(stamp);
-        self.newest = self.newest.max(newest);
-    }
-
-    /// A stamp came in at `wall`. One that is further ahead than `drift_max` milliseconds is not followed. Returns how far
-    /// it is ahead.
+    /// Something was written at `wall` with a stamp, here or elsewhere. One that is further ahead than `drift_max`
+    /// milliseconds is not followed. Returns how far it is ahead.
     pub(super) fn seen(&mut self, stamp: Stamp, wall: u64, drift_max: u64) -> u64 {
         let ahead = stamp.time().saturating_sub(wall);
         if ahead <= drift_max {

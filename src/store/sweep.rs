@@ -81,7 +81,7 @@ impl Store {
         if let Some(row) = state.values().filter(|row| row.deleted < stamp) {
             values.row(None, row, stamp);
         }
-        let mut transaction = Transaction::at(self, stamp);
+        let mut transaction = Transaction::at(self, before, stamp);
         let (state, journal) = transaction.parts();
         if all {
             state.delete(None, stamp, journal);

@@ -12,7 +12,7 @@ use super::Store;
 use super::changes::Changes;
 use super::journal::Journal;
 use super::schema::Why;
-use super::stamp::{Exhausted, Stamp};
+use super::stamp::{Clock, Exhausted, Stamp};
 use super::state::{Place, Reach, State};
 use super::value::{BadValue, NAME_BYTES_MAX, Value};
 
@@ -28,12 +28,13 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Transaction<'a> {
     store: &'a mut Store,
+    wall: u64,
     /// That of all changes, but for those of what is newer.
     stamp: Stamp,
     /// Whether whatever has this stamp was written here.
     is_fresh: bool,
-    /// The newest that was written with.
-    newest: Stamp,
+    /// The store's, when this is done.
+    clock: Clock,
     journal: Journal,
 }
 
@@ -50,15 +51,18 @@ pub struct Committed {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(store: &'a mut Store, wall: u64) -> Result<Self, Exhausted> {
-        let stamp = store.clock.next(wall, store.client)?;
-        Ok(Self::at(store, stamp))
+        let mut clock = store.clock;
+        let stamp = clock.next(wall, store.client)?;
+        let mut transaction = Self::at(store, wall, stamp);
+        transaction.clock = clock;
+        Ok(transaction)
     }
 
     /// A transaction whose changes have this stamp.
-    pub(super) fn at(store: &'a mut Store, stamp: Stamp) -> Self {
+    pub(super) fn at(store: &'a mut Store, wall: u64, stamp: Stamp) -> Self {
         let is_fresh = store.clock.is_fresh(stamp);
         let journal = Journal::new(store.state.hash);
-        Self { store, stamp, is_fresh, newest: stamp, journal }
+        Self { clock: store.clock, store, wall, stamp, is_fresh, journal }
     }
 
     /// Sets a cell; its row and table are there from then on.
@@ -196,7 +200,7 @@ impl<'a> Transaction<'a> {
         if body.len() > BODY_BYTES_MAX {
             return Err(WriteError::TooLarge);
         }
-        self.store.clock.used(self.stamp, self.newest);
+        self.store.clock = self.clock;
         let changes = core::mem::take(&mut self.journal).into_changes(&self.store.state);
         Ok(Committed { body: Some(body), changes })
     }
@@ -263,7 +267,7 @@ impl<'a> Transaction<'a> {
 
     /// Something was written with a stamp.
     fn used(&mut self, stamp: Result<Stamp, Exhausted>) -> Result<(), WriteError> {
-        self.newest = self.newest.max(stamp?);
+        self.clock.seen(stamp?, self.wall, self.store.config.drift_max_ms);
         Ok(())
     }
 
