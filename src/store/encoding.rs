@@ -78,14 +78,14 @@ pub(super) struct Fragment<'a> {
 pub(super) struct TablePart<'a> {
     name: &'a Name,
     pub(super) deleted: Stamp,
-    rows: Vec<RowPart<'a>>,
+    pub(super) rows: Vec<RowPart<'a>>,
 }
 
 #[derive(Debug)]
-struct RowPart<'a> {
-    row: &'a Row,
-    deleted: Stamp,
-    entries: Vec<&'a Entry>,
+pub(super) struct RowPart<'a> {
+    pub(super) row: &'a Row,
+    pub(super) deleted: Stamp,
+    pub(super) entries: Vec<&'a Entry>,
 }
 
 impl<'a> TablePart<'a> {
@@ -122,6 +122,12 @@ impl<'a> Fragment<'a> {
             values: values.iter().flat_map(|row| row.entries()).collect(),
             tables: state.tables.values().map(table).collect(),
         }
+    }
+
+    /// Whether it tells nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { deleted, values_deleted, values, tables } = self;
+        *deleted == Stamp::ZERO && *values_deleted == Stamp::ZERO && values.is_empty() && tables.is_empty()
     }
 
     /// One more table, after those before in order, if there is something to tell of it.

@@ -125,7 +125,7 @@ impl Journal {
 }
 
 impl Changes {
-    fn touch(&mut self, place: OwnedPlace, name: Name, old: Option<Value>) {
+    pub(super) fn touch(&mut self, place: OwnedPlace, name: Name, old: Option<Value>) {
         match place {
             Some((table, row)) => self.cells.push(CellChange { table, row, cell: name, old, new: None }),
             None => self.values.push(ValueChange { value: name, old, new: None }),
@@ -139,7 +139,7 @@ impl Changes {
     }
 
     /// Leaves one change a place, from its first content to that in `state`, where they differ.
-    fn settle(&mut self, state: &State) {
+    pub(super) fn settle(&mut self, state: &State) {
         let content = |row: Option<&Row>, name: &str| row.and_then(|row| row.get(name)?.content.clone());
         self.cells.sort_by(|a, b| a.path().cmp(&b.path())); // stable: the first content comes first
         self.cells.dedup_by(|later, first| later.path() == first.path());

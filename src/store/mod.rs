@@ -73,9 +73,11 @@
 
 mod changes;
 mod decoding;
+mod difference;
 mod encoding;
 mod journal;
 mod json;
+mod mirror;
 mod row;
 mod schema;
 mod stamp;
@@ -94,6 +96,7 @@ use serde_json::{Map, Value as Tree};
 pub use self::changes::{CellChange, Changes, ListenerId, Listeners, Pattern, ValueChange};
 pub use self::decoding::Malformed;
 pub use self::json::Json;
+pub use self::mirror::{Direction, Mirror};
 pub use self::schema::{BadSchema, Cells, Kind, Schema, Spec, Unknown, Why};
 pub use self::stamp::{BadStamp, COUNTER_MAX, ClientId, Exhausted, STAMP_CHARS, Stamp, TIME_MAX};
 pub use self::transaction::{BODY_BYTES_MAX, Committed, Transaction, WriteError};
@@ -140,6 +143,8 @@ pub struct Applied {
     /// How many milliseconds the latest stamp in it is ahead of the wall clock. A few are what clocks and networks bring;
     /// above [`Config::drift_max_ms`] somebody's clock is wrong, this one or the writer's. 0: not at all.
     pub ahead_ms: u64,
+    /// The latest stamp in it: when it was written, by the writer's clock.
+    pub latest: Stamp,
     /// How many of its contents and deletions were not taken because something newer was here.
     pub superseded: usize,
 }
@@ -193,6 +198,16 @@ impl Store {
         Transaction::new(self, wall)
     }
 
+    /// Begins a transaction of what is to be there until somebody writes something else: it is older than all that is
+    /// written at any time. Meant for stores in which nothing was ever written.
+    ///
+    /// # Errors
+    /// None, for such a store.
+    pub fn begin_initial(&mut self) -> Result<Transaction<'_>, Exhausted> {
+        let stamp = Stamp::new(0, 1, self.client).ok_or(Exhausted)?;
+        Ok(Transaction::at(self, 0, stamp))
+    }
+
     /// Merges the body of an op, or a snapshot, at `wall`, in milliseconds since 1970. Doing so again changes nothing.
     ///
     /// # Errors
@@ -201,10 +216,11 @@ impl Store {
         let mut journal = Journal::new(self.state.hash);
         match decoding::merge(&mut self.state, &mut journal, body) {
             Ok(merged) => {
+                let latest = merged.stamps.iter().max().copied().unwrap_or_default();
                 let stamps = merged.stamps.iter();
                 let ahead = stamps.map(|stamp| self.clock.seen(*stamp, wall, self.config.drift_max_ms)).max();
                 let changes = journal.into_changes(&self.state);
-                Ok(Applied { changes, ahead_ms: ahead.unwrap_or(0), superseded: merged.superseded })
+                Ok(Applied { changes, ahead_ms: ahead.unwrap_or(0), latest, superseded: merged.superseded })
             }
             Err(error) => {
                 self.state.roll_back(journal);

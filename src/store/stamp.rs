@@ -181,6 +181,11 @@ impl Clock {
         stamp > self.newest
     }
 
+    /// Goes on where another clock is, if that is ahead.
+    pub(super) fn join(&mut self, other: Self) {
+        (self.last, self.newest) = (self.last.max(other.last), self.newest.max(other.newest));
+    }
+
     /// Something was written at `wall` with a stamp, here or elsewhere. One that is further ahead than `drift_max`
     /// milliseconds is not followed. Returns how far it is ahead.
     pub(super) fn seen(&mut self, stamp: Stamp, wall: u64, drift_max: u64) -> u64 {
