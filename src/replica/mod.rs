@@ -137,6 +137,13 @@ impl Replica {
         self.documents.get(document)?.log().map(|log| (log.heads(), log.tail()))
     }
 
+    /// How a document stands with each peer that has it open too, by the link.
+    pub fn peers(&self, document: &DocumentId) -> impl Iterator<Item = (LinkId, session::Standing)> {
+        let state = self.documents.get(document);
+        let links = state.into_iter().flat_map(|state| state.links.after(None).map(|(link, _)| (*link, state.number)));
+        links.filter_map(|(link, number)| Some((link, self.session(link)?.standing(number)?)))
+    }
+
     /// What of the app's appends is on its way into the document's log.
     pub fn appending(&self, document: &DocumentId) -> Appending {
         self.documents.get(document).map(|document| document.appending()).unwrap_or_default()

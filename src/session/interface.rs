@@ -439,6 +439,17 @@ pub struct Frontiers {
     pub held: u64,
 }
 
+/// How a document stands between two ends, for people: what is counted changes as soon as it was looked at.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Standing {
+    /// Both hold the same, as far as this end knows.
+    pub in_step: bool,
+    /// So many entries here are not known to be durable at the peer.
+    pub unacknowledged: u64,
+    /// So many entries of the peer's log are known of and not durable here. More may come.
+    pub unheld: u64,
+}
+
 /// What went over a session, counted.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Stats {

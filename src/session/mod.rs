@@ -38,7 +38,7 @@ use crate::time::Instant;
 use crate::wire::{Access, Durability, Message, Ping, Point, Tag};
 
 pub use config::{BYTES_BEFORE_WELCOME, Config, FRAME_BYTES_MIN, Local, Transport};
-pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stage, Stats};
+pub use interface::{By, Ending, Event, Frontiers, Input, Live, Misuse, Opening, Output, Stage, Standing, Stats};
 
 use document::Document;
 use handshake::{Peer, Phase};
@@ -269,6 +269,20 @@ impl Session {
         let taken = receiving.taken.filter(|_| sending.started.is_some())?;
         let (sent, received, acked) = (sending.sent, sending.received, sending.acked);
         Some(Frontiers { sent, received, acked, taken, held: receiving.held })
+    }
+
+    /// How a document stands, if both ends have it open.
+    pub fn standing(&self, number: u32) -> Option<Standing> {
+        let document = self.documents.get(&number).filter(|document| document.is_open())?;
+        let (sending, receiving) = (&document.sending, &document.receiving);
+        let level = (receiving.held, sending.tail, document.digest);
+        let told = document.peer_level.map_or(0, |(_, tail, _)| tail);
+        let known = receiving.taken.map_or(0, |taken| taken.position).max(told);
+        Some(Standing {
+            in_step: document.in_step == Some(level),
+            unacknowledged: sending.tail.saturating_sub(sending.acked),
+            unheld: known.saturating_sub(receiving.held),
+        })
     }
 
     /// Cost of what was sent and not yet received, and of what was taken and is not yet durable.
