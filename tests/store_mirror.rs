@@ -13,7 +13,8 @@ use stores::{REPLICAS, WALL, Write, content, store};
 type Shown = BTreeMap<(String, String, String), Value>;
 
 fn show(shown: &mut Shown, changes: &Changes) {
-    let cells = changes.cells.iter().map(|it| ((it.table.as_ref(), it.row.as_ref(), it.cell.as_ref()), &it.old, &it.new));
+    let cells =
+        changes.cells.iter().map(|it| ((it.table.as_ref(), it.row.as_ref(), it.cell.as_ref()), &it.old, &it.new));
     let values = changes.values.iter().map(|it| (("", "", it.value.as_ref()), &it.old, &it.new));
     for ((table, row, name), old, new) in cells.chain(values) {
         let path = (table.to_owned(), row.to_owned(), name.to_owned());
@@ -29,7 +30,8 @@ fn show(shown: &mut Shown, changes: &Changes) {
 fn held(store: &Store) -> Shown {
     let values = store.values().map(|(name, value)| (("", "", name), value));
     let rows = store.tables().flat_map(|table| table.rows().map(move |row| (table, row)));
-    let cells = rows.flat_map(|(table, row)| row.cells().map(move |(cell, value)| ((table.name(), row.name(), cell), value)));
+    let cells =
+        rows.flat_map(|(table, row)| row.cells().map(move |(cell, value)| ((table.name(), row.name(), cell), value)));
     let all = values.chain(cells);
     all.map(|((table, row, name), value)| ((table.into(), row.into(), name.into()), value.clone())).collect()
 }
