@@ -32,6 +32,9 @@ pub enum Direction {
     Save,
 }
 
+/// Bytes of bodies that wait for the document, and a body more, before nothing more can be written: 16 MiB.
+pub const UNSEEN_BYTES_MAX: usize = 16 << 20;
+
 /// A store and its document, which may be attached or not. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Mirror {
@@ -48,6 +51,7 @@ struct Attached {
     reading: Option<Box<Store>>,
     /// Bodies that were written here and that the document has not shown yet, the oldest first.
     unseen: VecDeque<Bytes>,
+    unseen_bytes: usize,
     /// How many of them the host has.
     handed: usize,
 }
@@ -89,12 +93,16 @@ impl Mirror {
     /// into the document, or will be when it is attached.
     ///
     /// # Errors
-    /// Those of `write`, and of the [commit](Transaction::commit): nothing was written.
+    /// Those of `write`, and of the [commit](Transaction::commit): nothing was written. [`WriteError::Full`], if
+    /// [`UNSEEN_BYTES_MAX`] wait for the document already.
     pub fn write<T, E: From<WriteError>>(
         &mut self,
         wall: u64,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<(T, Changes), E> {
+        if self.attached.as_ref().is_some_and(|attached| attached.unseen_bytes > UNSEEN_BYTES_MAX) {
+            return Err(WriteError::Full.into());
+        }
         let mut transaction = self.store.begin(wall).map_err(WriteError::from)?;
         let result = write(&mut transaction)?;
         let committed = transaction.commit()?;
@@ -130,7 +138,10 @@ impl Mirror {
         if let Some(body) = committed.body {
             match (&mut self.own, &mut self.attached) {
                 (None, _) => {} // the store has it
-                (Some(_), Some(attached)) if attached.direction != Direction::Load => attached.unseen.push_back(body),
+                (Some(_), Some(attached)) if attached.direction != Direction::Load => {
+                    attached.unseen_bytes += body.len();
+                    attached.unseen.push_back(body);
+                }
                 (Some(own), _) => join(own, &body, wall),
             }
         }
@@ -141,7 +152,7 @@ impl Mirror {
     pub fn attach(&mut self, direction: Direction) {
         self.detach();
         let reading = Some(Box::new(self.blank()));
-        self.attached = Some(Attached { direction, reading, unseen: VecDeque::new(), handed: 0 });
+        self.attached = Some(Attached { direction, reading, unseen: VecDeque::new(), unseen_bytes: 0, handed: 0 });
     }
 
     /// From now on it is a store by itself. What the document has not shown is kept for the next time.
@@ -195,7 +206,8 @@ impl Mirror {
         if is_own {
             let handed = attached.unseen.iter().take(attached.handed);
             if let Some(at) = handed.into_iter().position(|unseen| *unseen == body) {
-                attached.unseen.drain(..=at); // those before it came before it
+                // Those before it came before it.
+                attached.unseen_bytes -= attached.unseen.drain(..=at).map(|body| body.len()).sum::<usize>();
                 attached.handed -= at + 1;
             }
         }
@@ -216,6 +228,7 @@ impl Mirror {
         if is_sent {
             // What is on its way already was not `own`: this was written before.
             own.iter().rev().for_each(|body| attached.unseen.insert(attached.handed, body.clone()));
+            attached.unseen_bytes += own.iter().map(Bytes::len).sum::<usize>();
         }
         if is_sent || self.own.is_none() {
             let mut blank = Store::new(self.store.client);

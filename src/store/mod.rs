@@ -96,7 +96,7 @@ use serde_json::{Map, Value as Tree};
 pub use self::changes::{CellChange, Changes, ListenerId, Listeners, Pattern, ValueChange};
 pub use self::decoding::Malformed;
 pub use self::json::Json;
-pub use self::mirror::{Direction, Mirror};
+pub use self::mirror::{Direction, Mirror, UNSEEN_BYTES_MAX};
 pub use self::schema::{BadSchema, Cells, Kind, Schema, Spec, Unknown, Why};
 pub use self::stamp::{BadStamp, COUNTER_MAX, ClientId, Exhausted, STAMP_CHARS, Stamp, TIME_MAX};
 pub use self::transaction::{BODY_BYTES_MAX, Committed, Transaction, WriteError};

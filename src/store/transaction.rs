@@ -326,6 +326,8 @@ pub enum WriteError {
     Exhausted(Exhausted),
     /// The transaction's body is longer than [`BODY_BYTES_MAX`].
     TooLarge,
+    /// So much waits for the document's storage that no more is taken: wait until it is behind that.
+    Full,
     /// What is to be imported is not `{"tables":{table:{row:{cell:value}}},"values":{name:value}}`.
     Import,
 }
@@ -341,6 +343,7 @@ impl fmt::Display for WriteError {
             Self::Schema { row: None, name, why } => write!(f, "value {name:?}: {why}"),
             Self::Exhausted(error) => error.fmt(f),
             Self::TooLarge => write!(f, "the transaction is over {BODY_BYTES_MAX} bytes: divide it"),
+            Self::Full => f.write_str("the document's storage is behind with what was written: wait for it"),
             Self::Import => f.write_str(
                 "what is imported has the form {\"tables\":{table:{row:{cell:value}}},\"values\":{name:value}}",
             ),

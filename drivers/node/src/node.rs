@@ -386,6 +386,15 @@ impl Node {
         }
     }
 
+    /// Runs a future with the [`Driver`], until it is ready or the node has stopped.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+        self.0.executor.upgrade().ok_or(Error::Stopped)?.spawn(future).detach();
+        Ok(())
+    }
+
     /// Ends in order, and waits until that is done: nothing is connected or appended any more; what was appended is
     /// written; the peers are told, and when to come back; what is on its way to them is flushed; the storage is synced.
     /// The [`Driver`] then has the storage.

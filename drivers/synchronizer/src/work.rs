@@ -1,0 +1,272 @@
+//! What a synchronizer does while it runs: bodies go to the document, ops come from it, and people are told how far it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use antiphon::op::{Body, Entry, ReplicaId};
+use antiphon::replica::{Authority, Event, Replica};
+use antiphon::snapshot::SnapshotId;
+use antiphon::store::ClientId;
+use antiphon_node::{Error, Follow, Followed, Notice, Subscription};
+use futures_lite::future::{or, poll_once};
+
+use crate::compaction;
+use crate::status::{Phase, Status};
+use crate::synchronizer::Bound;
+
+/// Bytes of bodies that are appended at once.
+const APPEND_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot that are read at once.
+const SNAPSHOT_BYTES: u64 = 1 << 20;
+
+/// Works until it is stopped or can't go on.
+pub(crate) async fn work(bound: Arc<Bound>, start: u64) {
+    let unfinished = Unfinished { bound: &bound, start };
+    let stopped = async {
+        loop {
+            let changed = bound.changed.listen();
+            if !bound.runs(start) {
+                return Err(Error::Stopped);
+            }
+            changed.await;
+        }
+    };
+    let done: Result<(), Error> = or(stopped, or(save(&bound), or(load(&bound), watch(&bound)))).await;
+    if let Err(error) = done {
+        bound.fail(start, error);
+    }
+    drop(unfinished);
+}
+
+/// Tells everybody if the node does not go on with the work.
+struct Unfinished<'a> {
+    bound: &'a Bound,
+    start: u64,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.bound.fail(self.start, Error::Stopped);
+    }
+}
+
+/// Gives the document what is written to the store.
+async fn save(bound: &Bound) -> Result<(), Error> {
+    loop {
+        let written = bound.store.0.written.listen();
+        // What was lost with a disk's failure goes out again, in its order, before anything else.
+        let lost = bound.node.take_lost(&bound.document)?;
+        let bodies = {
+            let mirror = &mut bound.store.lock().mirror;
+            mirror.returned(lost.len());
+            mirror.outgoing(APPEND_BYTES)
+        };
+        if bodies.is_empty() {
+            written.await;
+            continue;
+        }
+        let saves = bodies.len();
+        match bound.node.append(&bound.document, bodies).await {
+            Ok(()) => bound.state().statistics.saves += saves as u64,
+            Err(error) => {
+                bound.store.lock().mirror.returned(saves);
+                if !matches!(error, Error::Lost { .. }) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Brings the store what is in the document.
+async fn load(bound: &Bound) -> Result<(), Error> {
+    let matters = |event: &Event| {
+        matches!(event, Event::Opened { .. } | Event::Recovered { .. } | Event::Mended { .. } | Event::Renewed { .. })
+    };
+    let mut news = bound.node.subscribe_to(matters);
+    let mut follow = bound.node.follow(&bound.document, 0);
+    let mut reader = Reader { bound, ids: BTreeSet::new(), since_compaction: None };
+    loop {
+        reader.settle(&follow)?;
+        let followed = or(async { follow.next().await.map(Some) }, async {
+            news.next().await;
+            Ok(None)
+        });
+        match followed.await {
+            Ok(Some(Followed::Entries { entries, .. })) => reader.take(&entries),
+            Ok(Some(Followed::Snapshot { id, .. })) => {
+                if !reader.take_snapshot(id).await? {
+                    // It has another by now: all is read again.
+                    bound.store.change(|inner| inner.mirror.restart());
+                    follow = bound.node.follow(&bound.document, 0);
+                }
+            }
+            Ok(Some(Followed::Restarted)) => bound.store.change(|inner| inner.mirror.restart()),
+            Ok(None) => {}
+            // It is tried again, and `news` tells when that went well.
+            Err(Error::Storage { .. }) => drop(news.next().await),
+            Err(error) => return Err(error),
+        }
+        bound.changed.notify(usize::MAX);
+    }
+}
+
+struct Reader<'a> {
+    bound: &'a Bound,
+    /// Who this replica is, and was.
+    ids: BTreeSet<ReplicaId>,
+    /// Bytes of bodies since the document was compacted, and of the snapshot then.
+    since_compaction: Option<compaction::Since>,
+}
+
+impl Reader<'_> {
+    fn know_oneself(&mut self) {
+        let id = self.bound.node.inspect(Replica::id);
+        if self.ids.insert(id) {
+            self.bound.store.lock().mirror.set_client(ClientId::of(id));
+        }
+    }
+
+    fn take(&mut self, entries: &[Entry]) {
+        self.know_oneself();
+        let since = self.since_compaction.get_or_insert_default();
+        for entry in entries {
+            let Body::Bytes(body) = &entry.op.body else { continue };
+            let author = entry.op.id.author;
+            let by = Some((author, self.ids.contains(&author)));
+            let now = self.bound.store.now();
+            since.bytes += body.len() as u64;
+            if self.bound.store.change(|inner| inner.apply(body, by, now)).is_err() {
+                self.bound.state().statistics.malformed += 1;
+            }
+        }
+    }
+
+    /// Reads what stands in the place of the document's first ops; says whether it was there to its end.
+    async fn take_snapshot(&mut self, id: SnapshotId) -> Result<bool, Error> {
+        let Bound { node, document, store, .. } = self.bound;
+        let mut bytes = Vec::new();
+        let mut offset = u64::from(id.head_bytes);
+        while offset < id.bytes {
+            let part = node.snapshot(document, id, offset, SNAPSHOT_BYTES).await?;
+            if part.is_empty() {
+                return Ok(false);
+            }
+            offset += part.len() as u64;
+            bytes.extend_from_slice(&part);
+        }
+        let now = store.now();
+        if store.change(|inner| inner.apply(&bytes, None, now)).is_err() {
+            self.bound.state().statistics.malformed += 1;
+        }
+        self.since_compaction = Some(compaction::Since { snapshot: id.bytes, bytes: 0 });
+        Ok(true)
+    }
+
+    /// Looks whether the document was read to its end, and what is to be done then.
+    fn settle(&mut self, follow: &Follow) -> Result<(), Error> {
+        let Bound { node, document, store, options, .. } = self.bound;
+        let is_aside = node.inspect(|replica| replica.appending(document).aside);
+        self.bound.state().position = follow.position();
+        let Some((_, tail)) = node.document(document).filter(|_| !is_aside) else { return Ok(()) };
+        if tail != follow.position() {
+            return Ok(());
+        }
+        self.know_oneself();
+        if store.lock().mirror.is_reading() {
+            let now = store.now();
+            store.change(|inner| inner.finish(now));
+        }
+        if let (Authority::Us, Some(when)) = (options.authority, options.compaction) {
+            let since = self.since_compaction.get_or_insert_default();
+            compaction::compact(self.bound, when, since, tail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells how far it is, and does what is to be done when it is first in step.
+async fn watch(bound: &Bound) -> Result<(), Error> {
+    let matters = |event: &Event| !matches!(event, Event::Applied { .. } | Event::Orphaned { .. });
+    let mut news: Subscription = bound.node.subscribe_to(matters);
+    let mut closed = None;
+    loop {
+        let changed = bound.changed.listen();
+        let status = look(bound, closed.clone()).await?;
+        let is_ready = status.phase == Phase::InStep || bound.options.authority == Authority::Us && status.to_load == 0;
+        if is_ready && !bound.store.lock().mirror.is_reading() {
+            begin(bound);
+        }
+        bound.tell(status);
+        let notice = or(news.next(), async {
+            changed.await;
+            Some(Notice::Lagged(0))
+        });
+        match notice.await {
+            Some(Notice::Event(Event::Closed { document, code, reason, .. })) if document == bound.document => {
+                closed = Some(format!("it is closed on a link: {reason} ({code})"));
+            }
+            Some(Notice::Event(Event::InStep { document, .. })) if document == bound.document => closed = None,
+            Some(Notice::Event(Event::Recovered { document, lost, .. })) if document == bound.document => {
+                if !lost.is_empty() {
+                    bound.store.0.written.notify(usize::MAX);
+                }
+            }
+            Some(_) => {}
+            None => return Err(Error::Stopped),
+        }
+    }
+}
+
+/// It is in step for the first time since it was started.
+fn begin(bound: &Bound) {
+    let initial = {
+        let mut state = bound.state();
+        if std::mem::replace(&mut state.was_in_step, true) {
+            return;
+        }
+        state.initial.take()
+    };
+    let is_empty = bound.node.document(&bound.document).is_some_and(|(_, tail)| tail == 0);
+    if let Some(initial) = initial.filter(|_| is_empty && bound.store.lock().mirror.unseen() == 0) {
+        // What fails has written nothing: the store is empty then, as it was.
+        let _ = bound.store.write_initial(initial);
+    }
+    bound.changed.notify(usize::MAX);
+}
+
+/// How far it is now.
+async fn look(bound: &Bound, closed: Option<String>) -> Result<Status, Error> {
+    let Bound { node, document, store, .. } = bound;
+    let trouble = match poll_once(node.failure(document)).await {
+        None | Some(Error::Lost { .. }) => closed,
+        Some(Error::Storage { reason, .. }) => Some(reason),
+        Some(error) => return Err(error),
+    };
+    let (is_reading, unseen) = {
+        let mirror = &store.lock().mirror;
+        (mirror.is_reading(), mirror.unseen() as u64)
+    };
+    let position = bound.state().position;
+    let (peers, appending, tail) = node.inspect(|replica| {
+        let peers: Vec<_> = replica.peers(document).map(|(_, standing)| standing).collect();
+        (peers, replica.appending(document), replica.document(document).map(|(_, tail)| tail))
+    });
+    let unread = tail.map_or(1, |tail| tail.abs_diff(position));
+    let furthest = |count: fn(&antiphon::session::Standing) -> u64| peers.iter().map(count).max().unwrap_or(0);
+    let to_load = furthest(|standing| standing.unheld) + unread.max(is_reading.into());
+    let to_save = furthest(|standing| standing.unacknowledged).max(unseen);
+    let is_quiet = !is_reading && unread == 0 && unseen == 0 && appending.is_done();
+    let phase = if is_quiet && !peers.is_empty() && peers.iter().all(|standing| standing.in_step) {
+        Phase::InStep
+    } else if unread > 0 || is_reading {
+        Phase::Loading
+    } else if !is_quiet || to_save > 0 && !peers.is_empty() {
+        Phase::Saving
+    } else if peers.is_empty() {
+        Phase::Idle
+    } else {
+        Phase::Loading
+    };
+    Ok(Status { phase, peers: peers.len(), to_load, to_save, trouble })
+}
