@@ -47,6 +47,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use antiphon::replica::{Config, LinkId};
@@ -243,6 +244,8 @@ struct Inbox {
     mail: VecDeque<Mail>,
     /// Counts what happened: mail, and what other threads did with the participant.
     happened: u64,
+    /// Who waits for mail without a thread.
+    waker: Option<Waker>,
 }
 
 impl Mailbox {
@@ -250,7 +253,10 @@ impl Mailbox {
         let mut inbox = locked(&self.inbox);
         inbox.mail.push_back(mail);
         inbox.happened += 1;
+        let waker = inbox.waker.take();
+        drop(inbox);
         self.news.notify_all();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes who waits: there may be something to do although no mail came.
@@ -262,6 +268,15 @@ impl Mailbox {
     /// All mail that waits.
     pub(crate) fn collect(&self) -> VecDeque<Mail> {
         std::mem::take(&mut locked(&self.inbox).mail)
+    }
+
+    /// All mail that waits. If there is none, whoever asks is woken when there is.
+    pub(crate) fn poll_collect(&self, context: &Context<'_>) -> VecDeque<Mail> {
+        let mut inbox = locked(&self.inbox);
+        if inbox.mail.is_empty() {
+            inbox.waker = Some(context.waker().clone());
+        }
+        std::mem::take(&mut inbox.mail)
     }
 
     /// How much has happened so far, to wait for more.

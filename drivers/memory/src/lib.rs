@@ -7,6 +7,7 @@
 pub mod hub;
 pub mod pair;
 pub mod participant;
+pub mod seat;
 pub mod storage;
 
 mod document;
@@ -14,4 +15,5 @@ mod document;
 pub use hub::Hub;
 pub use pair::{Pair, Peer};
 pub use participant::Participant;
+pub use seat::{Line, Seat};
 pub use storage::{CrashPoint, Disk, Held, MemoryStorage, StorageError};

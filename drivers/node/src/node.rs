@@ -192,15 +192,20 @@ impl Node {
     pub async fn failure(&self, document: &DocumentId) -> Error {
         loop {
             let changed = self.0.changed.listen();
-            {
-                let engine = self.0.lock();
-                let checked = engine.serving().and_then(|()| engine.documents.check(document));
-                if let Err(error) = checked {
-                    return error;
-                }
+            if let Err(error) = self.check(document) {
+                return error;
             }
             changed.await;
         }
+    }
+
+    /// Looks whether something is wrong with a document now.
+    ///
+    /// # Errors
+    /// What [`failure`](Self::failure) waits for.
+    pub fn check(&self, document: &DocumentId) -> Result<(), Error> {
+        let engine = self.0.lock();
+        engine.serving().and_then(|()| engine.documents.check(document))
     }
 
     /// What is durable of a document that is in memory: the heads, and the position after the last entry.

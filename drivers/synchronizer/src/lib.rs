@@ -6,14 +6,14 @@
 //! [functions](antiphon_node::Functions). [Using a synchronizer](guide) shows all of that.
 
 mod compaction;
-
+mod hub;
 mod shared;
 mod status;
 mod synchronizer;
 mod work;
 
 pub use compaction::Compaction;
-
+pub use hub::{Member, join};
 pub use shared::{By, CorrectorId, SharedStore, Told};
 pub use status::{Phase, Statistics, Status};
 pub use synchronizer::{Error, Options, Synchronizer};

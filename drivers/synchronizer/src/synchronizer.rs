@@ -55,7 +55,9 @@ pub(crate) struct Bound {
     pub(crate) node: Node,
     pub(crate) document: DocumentId,
     pub(crate) options: Options,
-    /// Something in here is another than before, or what comes of the store is.
+    /// Something has moved that the status depends on.
+    pub(crate) stirred: Event,
+    /// The status was looked at since, or the state is another: for those who wait.
     pub(crate) changed: Event,
     state: Mutex<State>,
 }
@@ -70,7 +72,10 @@ pub(crate) struct State {
     pub(crate) was_in_step: bool,
     /// The document was read to here.
     pub(crate) position: u64,
-    pub(crate) status: Status,
+    /// Why the document is closed on a link.
+    pub(crate) closed: Option<String>,
+    /// As the listeners were told.
+    status: Status,
     pub(crate) statistics: Statistics,
     listeners: Vec<StatusListener>,
 }
@@ -129,6 +134,7 @@ impl Synchronizer {
             node: node.clone(),
             document: document.clone(),
             options,
+            stirred: Event::new(),
             changed: Event::new(),
             state: Mutex::default(),
         }))
@@ -161,7 +167,7 @@ impl Synchronizer {
         let this = self.clone();
         async move {
             let start = started?;
-            this.until(start, |state| state.was_in_step.then_some(())).await
+            this.until(start, |state| state.was_in_step, || Some(())).await
         }
     }
 
@@ -189,7 +195,8 @@ impl Synchronizer {
             inner.mirror.attach(direction);
             inner.is_bound = true;
         }
-        (state.run, state.initial, state.was_in_step, state.position) = (Run::Running, initial, false, 0);
+        (state.run, state.initial, state.was_in_step) = (Run::Running, initial, false);
+        (state.position, state.closed) = (0, None);
         state.starts += 1;
         Ok(state.starts)
     }
@@ -205,9 +212,7 @@ impl Synchronizer {
     /// # Errors
     /// If it is stopped, or the node.
     pub async fn in_step(&self) -> Result<(), Error> {
-        let start = self.0.state().starts;
-        let check = |state: &mut State| (state.status.phase == Phase::InStep).then_some(());
-        self.until(start, check).await
+        self.reaches(|status| status.phase == Phase::InStep).await.map(drop)
     }
 
     /// Waits until everything that was written to the store is durable here.
@@ -216,22 +221,18 @@ impl Synchronizer {
     /// If it is stopped, or the node, or what it writes can't be kept.
     pub async fn saved(&self) -> Result<(), Error> {
         let start = self.0.state().starts;
-        loop {
-            let changed = self.0.changed.listen();
-            self.until(start, |_| Some(())).await?;
-            {
-                let inner = self.0.store.lock();
-                if !inner.mirror.is_reading() && inner.mirror.unseen() == 0 {
-                    return Ok(());
-                }
-            }
-            changed.await;
-        }
+        let is_saved = || {
+            let mirror = &self.0.store.lock().mirror;
+            (!mirror.is_reading() && mirror.unseen() == 0).then_some(())
+        };
+        self.until(start, |_| true, is_saved).await
     }
 
-    /// How far it is.
+    /// How far it is now.
     pub fn status(&self) -> Status {
-        self.0.state().status.clone()
+        let start = self.0.state().starts;
+        let looked = self.0.runs(start).then(|| work::look(&self.0).ok());
+        looked.flatten().unwrap_or_default()
     }
 
     /// What it did so far.
@@ -251,22 +252,29 @@ impl Synchronizer {
     /// If it is stopped, or the node.
     pub async fn reaches(&self, fits: impl Fn(&Status) -> bool) -> Result<Status, Error> {
         let start = self.0.state().starts;
-        self.until(start, |state| fits(&state.status).then(|| state.status.clone())).await
+        let look = || work::look(&self.0).ok().filter(&fits);
+        self.until(start, |_| true, look).await
     }
 
-    async fn until<T>(&self, start: u64, check: impl Fn(&mut State) -> Option<T>) -> Result<T, Error> {
+    /// Waits until there is something, first in the state and then otherwise.
+    async fn until<T>(
+        &self,
+        start: u64,
+        first: impl Fn(&State) -> bool,
+        then: impl Fn() -> Option<T>,
+    ) -> Result<T, Error> {
         loop {
             let changed = self.0.changed.listen();
-            {
-                let mut state = self.0.state();
+            let is_there = {
+                let state = self.0.state();
                 match &state.run {
                     Run::Failed(error) if state.starts == start => return Err(Error::Node(error.clone())),
-                    Run::Running if state.starts == start => {}
+                    Run::Running if state.starts == start => first(&state),
                     _ => return Err(Error::Stopped),
                 }
-                if let Some(found) = check(&mut state) {
-                    return Ok(found);
-                }
+            };
+            if is_there && let Some(found) = then() {
+                return Ok(found);
             }
             changed.await;
         }
@@ -311,11 +319,9 @@ impl Bound {
     pub(crate) fn tell(&self, status: Status) {
         let listeners = {
             let mut state = self.state();
-            if state.status == status {
-                return;
-            }
+            let is_same = state.status == status;
             state.status = status.clone();
-            state.listeners.clone()
+            if is_same { Vec::new() } else { state.listeners.clone() }
         };
         self.changed.notify(usize::MAX);
         listeners.iter().for_each(|listener| listener(&status));

@@ -7,8 +7,8 @@ use antiphon::op::{Body, Entry, ReplicaId};
 use antiphon::replica::{Authority, Event, Replica};
 use antiphon::snapshot::SnapshotId;
 use antiphon::store::ClientId;
-use antiphon_node::{Error, Follow, Followed, Notice, Subscription};
-use futures_lite::future::{or, poll_once};
+use antiphon_node::{Error, Follow, Followed, Notice};
+use futures_lite::future::or;
 
 use crate::compaction;
 use crate::status::{Phase, Status};
@@ -107,7 +107,7 @@ async fn load(bound: &Bound) -> Result<(), Error> {
             Err(Error::Storage { .. }) => drop(news.next().await),
             Err(error) => return Err(error),
         }
-        bound.changed.notify(usize::MAX);
+        bound.stirred.notify(usize::MAX);
     }
 }
 
@@ -188,32 +188,33 @@ impl Reader<'_> {
 /// Tells how far it is, and does what is to be done when it is first in step.
 async fn watch(bound: &Bound) -> Result<(), Error> {
     let matters = |event: &Event| !matches!(event, Event::Applied { .. } | Event::Orphaned { .. });
-    let mut news: Subscription = bound.node.subscribe_to(matters);
-    let mut closed = None;
+    let mut news = bound.node.subscribe_to(matters);
     loop {
-        let changed = bound.changed.listen();
-        let status = look(bound, closed.clone()).await?;
+        let (stirred, written) = (bound.stirred.listen(), bound.store.0.written.listen());
+        let status = look(bound)?;
         let is_ready = status.phase == Phase::InStep || bound.options.authority == Authority::Us && status.to_load == 0;
-        if is_ready && !bound.store.lock().mirror.is_reading() {
+        if is_ready {
             begin(bound);
         }
         bound.tell(status);
-        let notice = or(news.next(), async {
-            changed.await;
-            Some(Notice::Lagged(0))
-        });
-        match notice.await {
-            Some(Notice::Event(Event::Closed { document, code, reason, .. })) if document == bound.document => {
-                closed = Some(format!("it is closed on a link: {reason} ({code})"));
-            }
-            Some(Notice::Event(Event::InStep { document, .. })) if document == bound.document => closed = None,
-            Some(Notice::Event(Event::Recovered { document, lost, .. })) if document == bound.document => {
-                if !lost.is_empty() {
-                    bound.store.0.written.notify(usize::MAX);
-                }
-            }
-            Some(_) => {}
+        let moved = async {
+            or(stirred, written).await;
+            Some(None)
+        };
+        let event = match or(async { news.next().await.map(Some) }, moved).await {
+            Some(Some(Notice::Event(event))) => event,
+            Some(_) => continue,
             None => return Err(Error::Stopped),
+        };
+        match event {
+            Event::Closed { document, code, reason, .. } if document == bound.document => {
+                bound.state().closed = Some(format!("it is closed on a link: {reason} ({code})"));
+            }
+            Event::InStep { document, .. } if document == bound.document => bound.state().closed = None,
+            Event::Recovered { document, lost, .. } if document == bound.document && !lost.is_empty() => {
+                bound.store.0.written.notify(usize::MAX);
+            }
+            _ => {}
         }
     }
 }
@@ -232,16 +233,16 @@ fn begin(bound: &Bound) {
         // What fails has written nothing: the store is empty then, as it was.
         let _ = bound.store.write_initial(initial);
     }
-    bound.changed.notify(usize::MAX);
 }
 
 /// How far it is now.
-async fn look(bound: &Bound, closed: Option<String>) -> Result<Status, Error> {
+pub(crate) fn look(bound: &Bound) -> Result<Status, Error> {
     let Bound { node, document, store, .. } = bound;
-    let trouble = match poll_once(node.failure(document)).await {
-        None | Some(Error::Lost { .. }) => closed,
-        Some(Error::Storage { reason, .. }) => Some(reason),
-        Some(error) => return Err(error),
+    let closed = bound.state().closed.clone();
+    let trouble = match node.check(document) {
+        Ok(()) | Err(Error::Lost { .. }) => closed,
+        Err(Error::Storage { reason, .. }) => Some(reason),
+        Err(error) => return Err(error),
     };
     let (is_reading, unseen) = {
         let mirror = &store.lock().mirror;
