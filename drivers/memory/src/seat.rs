@@ -87,6 +87,12 @@ impl Line {
         self.frames.recv().await.ok()
     }
 
+    /// Ends the line at both ends: what was sent before is still received.
+    pub fn close(&self) {
+        self.membership.disconnect(self.peer.id, self.link);
+        self.frames.close();
+    }
+
     /// What connects the two again once this line is over. Exactly one of its ends has one: the participant that has been
     /// in the hub for longer.
     pub fn redial(&self) -> Option<Redial> {
@@ -97,7 +103,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.membership.disconnect(self.peer.id, self.link);
+        self.close();
     }
 }
 

@@ -110,6 +110,11 @@ impl FrameSender for Sending {
         self.0.line()?.send(frame);
         Ok(())
     }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.line()?.close();
+        Ok(())
+    }
 }
 
 impl FrameReceiver for Receiving {

@@ -80,10 +80,11 @@ async fn save(bound: &Bound) -> Result<(), Error> {
 
 /// Brings the store what is in the document.
 async fn load(bound: &Bound) -> Result<(), Error> {
-    let matters = |event: &Event| {
-        matches!(event, Event::Opened { .. } | Event::Recovered { .. } | Event::Mended { .. } | Event::Renewed { .. })
-    };
-    let mut news = bound.node.subscribe_to(matters);
+    // After each of these there may be something to be done though no entry came.
+    let mut news = bound.node.subscribe_to(|event| {
+        use Event::{Compacted, Mended, Opened, Recovered, Renewed};
+        matches!(event, Opened { .. } | Recovered { .. } | Mended { .. } | Renewed { .. } | Compacted { .. })
+    });
     let mut follow = bound.node.follow(&bound.document, 0);
     let mut reader = Reader { bound, ids: BTreeSet::new(), since_compaction: None };
     loop {

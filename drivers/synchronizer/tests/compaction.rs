@@ -1,0 +1,68 @@
+//! A document does not grow with the number of writes: its authority compacts it by itself.
+
+mod common;
+
+use antiphon::replica::Event;
+use antiphon::store::WriteError;
+use antiphon_sqlite::{Options as SqliteOptions, SqliteStorage};
+use antiphon_synchronizer::{Compaction, Options};
+use common::*;
+
+/// What a late joiner receives on its link, in bytes.
+fn received(node: &antiphon_node::Node) -> u64 {
+    node.inspect(|replica| {
+        let link = replica.peers(&doc()).next().unwrap().0;
+        replica.session(link).unwrap().stats().bytes_received
+    })
+}
+
+#[test]
+fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = SqliteStorage::open_directory(directory.path(), &SqliteOptions::default()).unwrap();
+    let continuity = storage.continuity();
+    let server = node_on(storage, continuity);
+    let (store, synchronizer) = synchronized(&server, authority());
+    let mut compacted = server.subscribe_to(|event| matches!(event, Event::Compacted { .. }));
+    wait(synchronizer.start()).unwrap();
+    let row = |index: i64| format!("row {}", index % 100);
+    for write in 0..1_000_000_i64 {
+        let cell = format!("cell {}", write / 100 % 10);
+        let written = || {
+            store.write(|transaction| transaction.set_cell("table", &row(write), &cell, write))
+        };
+        // The disk is behind with what was written: the app waits for it.
+        while let Err(error) = written() {
+            assert_eq!(error, WriteError::Full);
+            wait(synchronizer.saved()).unwrap();
+        }
+    }
+    wait(synchronizer.saved()).unwrap();
+    let snapshot = store.read(|store| store.snapshot().len() as u64);
+    let Compaction { bytes_min, factor } = Compaction::default();
+    assert!(snapshot < 20_000, "a thousand cells take {snapshot} bytes");
+    assert!(synchronizer.statistics().compactions > 10);
+    // On the disk. The last time may just be under way.
+    let stored = loop {
+        let stored = wait(server.stored(&doc())).unwrap();
+        let least = 20 * (stored.tail - stored.horizon); // bytes of the ops that are left
+        if least < bytes_min.max(factor * snapshot) {
+            break stored;
+        }
+        wait(compacted.next());
+    };
+    assert_eq!(stored.heads.ops(), 1_000_000);
+    // On the wire.
+    let late = node();
+    link(&late, &server);
+    let (copy, joiner) = synchronized(&late, Options::default());
+    wait(joiner.start()).unwrap();
+    assert_eq!(copy.read(|store| store.content_hash()), store.read(|store| store.content_hash()));
+    let bytes = received(&late);
+    assert!(bytes < 3 * (bytes_min + snapshot), "{bytes} bytes for {snapshot} of content");
+    // And the files, of which what is free is used again: far from the 24 MB that the bodies took.
+    wait(server.shutdown(None)).unwrap();
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    println!("the directory has {bytes} bytes");
+}
