@@ -209,6 +209,23 @@ impl SqliteStorage {
     }
 }
 
+impl SqliteStorage {
+    /// What is to be done after a write was committed: what takes something away that exists nowhere else is synced,
+    /// whatever is promised, and its room is given back.
+    fn conclude(&mut self, write: &Transaction) -> Result<(), Error> {
+        if !matches!(write, Transaction::Compact { .. } | Transaction::Install { .. }) {
+            return Ok(());
+        }
+        if matches!(write, Transaction::Compact { .. }) {
+            self.sync()?;
+        }
+        // If it fails, say because the disk is full, the pages are used again later.
+        let _ = give_back(&self.connection);
+        self.hold.written();
+        Ok(())
+    }
+}
+
 impl Drop for SqliteStorage {
     fn drop(&mut self) {
         if !self.closed {
@@ -282,7 +299,7 @@ impl Storage for SqliteStorage {
 
     fn write(&mut self, transaction: &Transaction) -> Result<(), Error> {
         self.transact(|storage| storage.put(transaction))??;
-        if is_final(transaction) { self.sync() } else { Ok(()) }
+        self.conclude(transaction)
     }
 
     /// The writes share a transaction of SQLite's, and with [`Durability::Fsync`] its sync. A write that is refused is
@@ -302,8 +319,8 @@ impl Storage for SqliteStorage {
         match grouped {
             Some(Ok(mut outcomes)) => {
                 for (request, outcome) in requests.iter().zip(&mut outcomes) {
-                    if outcome.is_ok() && matches!(request, Request::Write(write) if is_final(write)) {
-                        *outcome = self.sync().map(|()| Reply::Written);
+                    if let (Ok(Reply::Written), Request::Write(write)) = (&outcome, request) {
+                        *outcome = self.conclude(write).map(|()| Reply::Written);
                     }
                 }
                 outcomes
@@ -324,9 +341,22 @@ impl Storage for SqliteStorage {
     }
 }
 
-/// Whether a write is synced whatever is promised, for what it takes away exists nowhere else.
-fn is_final(write: &Transaction) -> bool {
-    matches!(write, Transaction::Compact { .. })
+/// Pages that are kept for what comes next, where the file has many that are free: as many as are in use, but at least
+/// these.
+const FREE_PAGES_MIN: i64 = 256;
+
+/// Gives pages that are free back to the file system, once most of them are. A database that was made without that
+/// keeps them, and uses them again.
+fn give_back(connection: &Connection) -> Result<(), Fault> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (pages, free) = (number("page_count")?, number("freelist_count")?);
+    let spare = free - (pages - free).max(FREE_PAGES_MIN);
+    if spare > 0 {
+        let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({spare})"))?;
+        let mut freed = statement.query([])?;
+        while freed.next()?.is_some() {} // each is a page
+    }
+    Ok(())
 }
 
 /// Opens the database, or makes it.
@@ -340,6 +370,7 @@ fn connect(file: &Path, options: &Options) -> Result<Connection, Fault> {
     let set =
         |connection: &Connection, name, value: i64| connection.pragma_update_and_check(None, name, value, |_| Ok(()));
     connection.pragma_update(None, "page_size", schema::PAGE_BYTES as i64)?; // of a new database
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?; // of a new one too: pages can be given back
     connection.pragma_update(None, "cache_size", -((options.cache_max >> 10) as i64))?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;

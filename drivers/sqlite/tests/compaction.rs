@@ -230,3 +230,22 @@ fn a_compaction_makes_its_own_room() {
     storage.write(&script.write(50)).unwrap();
     assert_eq!(script.resume(&mut storage), tail + 50);
 }
+
+/// Most of what a compaction frees goes back to the file system, when the log is moved into the database at the latest.
+#[test]
+fn what_a_compaction_frees_is_given_back() {
+    let directory = TempDir::new().unwrap();
+    let mut storage = SqliteStorage::open_directory(directory.path(), &Options::default()).unwrap();
+    let mut script = Script::new("log", 1000);
+    for _ in 0..100 {
+        storage.write(&script.write(100)).unwrap();
+    }
+    storage.sync().unwrap();
+    let bytes = || {
+        let files = std::fs::read_dir(directory.path()).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    storage.write(&compact(&script, 10_000, vec![1; 1000])).unwrap();
+    storage.close().unwrap();
+    assert!(bytes() < 2 << 20, "{} bytes are left of ten million", bytes());
+}

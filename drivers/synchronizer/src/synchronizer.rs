@@ -146,7 +146,7 @@ impl Synchronizer {
     ///
     /// # Errors
     /// Those of [`in_step`](Self::in_step), or the store has another synchronizer.
-    pub fn start(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    pub fn start(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         self.begin(None)
     }
 
@@ -155,14 +155,14 @@ impl Synchronizer {
     ///
     /// # Errors
     /// As above.
-    pub fn start_with(
-        &self,
-        initial: impl FnOnce(&mut Transaction<'_>) -> Result<(), WriteError> + Send + 'static,
-    ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    pub fn start_with<F>(&self, initial: F) -> impl Future<Output = Result<(), Error>> + Send + use<F>
+    where
+        F: FnOnce(&mut Transaction<'_>) -> Result<(), WriteError> + Send + 'static,
+    {
         self.begin(Some(Box::new(initial)))
     }
 
-    fn begin(&self, initial: Option<Initial>) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    fn begin(&self, initial: Option<Initial>) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let started = self.try_begin(initial);
         let this = self.clone();
         async move {
