@@ -9,6 +9,7 @@ use antiphon::replica::{Config, Event, Options, Replica};
 use antiphon::rng::{Ratio, Rng};
 use antiphon::session::{self, Local, Session, Transport};
 use antiphon::storage::{Continuity, Identity};
+use antiphon::store::{ClientId, Store};
 use antiphon::wire::{Content, Message};
 use antiphon::{Instant, Machine};
 use antiphon_sim::World;
@@ -19,6 +20,7 @@ fn main() {
     println!("{:<58} {:>12}", "figure", "value");
     bytes_around_ops();
     opens_in_step();
+    cell_changed_while_apart();
     idle_memory();
     healing();
 }
@@ -95,6 +97,42 @@ fn opens_in_step() {
     row("bytes of Open in step, name excluded", largest);
     let total: usize = world.transcript().iter().map(|sent| sent.frame.len()).sum();
     row("bytes of a whole reconnect in step, both directions", total);
+}
+
+/// A store of a million rows, and one cell that is set at one end while the two are apart.
+fn cell_changed_while_apart() {
+    const WALL: u64 = 1_700_000_000_000;
+    let name = document("table");
+    let (mut world, nodes, path) = pair(Medium::reliable(Duration::from_millis(1)), std::slice::from_ref(&name));
+    let mut store = Store::new(ClientId::new(1));
+    for first in (0..1_000_000).step_by(1000) {
+        let mut transaction = store.begin(WALL).expect("the time is right");
+        for row in first..first + 1000 {
+            transaction.set_cell("table", &format!("row {row}"), "cell", i64::from(row)).expect("it fits");
+        }
+        world.append(nodes[0], &name, transaction.commit().expect("it fits").body.expect("new rows"));
+        world.run_for(Duration::from_millis(100));
+    }
+    world.cut(path, true);
+    world.run_for(Duration::from_secs(1));
+    let mut transaction = store.begin(WALL + 1).expect("the time is right");
+    transaction.set_cell("table", "row 765432", "cell", -1).expect("it fits");
+    world.append(nodes[0], &name, transaction.commit().expect("it fits").body.expect("it was another"));
+    world.run_for(Duration::from_secs(1));
+    world.record();
+    world.mend(path);
+    world.run_for(Duration::from_secs(1));
+    let tails = nodes.map(|node| world.replica(node).and_then(|replica| Some(replica.document(&name)?.1)));
+    assert_eq!(tails, [Some(1001); 2], "it arrives");
+    let bytes = |counts: fn(&Message) -> bool| {
+        let frames = world.transcript().iter().map(|sent| &sent.frame);
+        let counted = frames.filter(|frame| Message::decode(frame).is_ok_and(|message| counts(&message)));
+        counted.map(bytes::Bytes::len).sum::<usize>()
+    };
+    let finding = |message: &Message| !matches!(message, Message::Hello(_) | Message::Welcome(_));
+    row("one cell of 1,000,000 rows changed: bytes of the op", bytes(|message| matches!(message, Message::Changes(_))));
+    row("and all that finds it, sends it and acknowledges it", bytes(finding));
+    row("and the Hellos and Welcomes of the reconnect", bytes(|_| true));
 }
 
 fn idle_memory() {

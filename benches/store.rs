@@ -1,13 +1,23 @@
-//! The store by itself: cells written here, merged from a peer, and one by one; snapshots; and what it has in memory.
+//! The store: cells written here, merged from a peer, and one by one; snapshots; what it has in memory; and how long it
+//! takes until it is there from SQLite.
 //!
 //! `cargo bench --bench store`. The table has 100,000 rows of 10 integers.
 
-use std::hint::black_box;
-use std::time::Duration;
+#![expect(clippy::disallowed_methods, reason = "how long loading takes is what is told")]
 
-use antiphon::store::{ClientId, Store};
+use std::hint::black_box;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use antiphon::replica::{Authority, Event};
+use antiphon::store::{ClientId, Store, WriteError};
+use antiphon_node::{Config, Node};
+use antiphon_sqlite::SqliteStorage;
+use antiphon_synchronizer::{Options, SharedStore, Synchronizer};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use smol::block_on;
 
 const WALL: u64 = 1_700_000_000_000;
 const ROWS: u64 = 100_000;
@@ -127,10 +137,86 @@ fn snapshots(c: &mut Criterion) {
     group.finish();
 }
 
+/// A directory that is open, and the store of what is in it.
+struct Loaded {
+    node: Node,
+    driver: JoinHandle<()>,
+    store: SharedStore,
+    synchronizer: Synchronizer,
+}
+
+impl Loaded {
+    fn close(self) {
+        block_on(self.synchronizer.saved()).expect("it is written");
+        block_on(self.node.shutdown(None)).expect("it closes");
+        self.driver.join().expect("it does not panic");
+    }
+}
+
+/// Opens a directory, and returns when a store holds what is in it.
+fn load(directory: &Path) -> Loaded {
+    let storage = SqliteStorage::open_directory(directory, &antiphon_sqlite::Options::default()).expect("it is ours");
+    let continuity = storage.continuity();
+    let (node, driver) = block_on(Node::open(storage, continuity, Config::default())).expect("it opens");
+    let driver = std::thread::spawn(move || drop(block_on(driver)));
+    let options = Options { authority: Authority::Us, compaction: None, ..Options::default() };
+    let store = SharedStore::default();
+    let synchronizer = Synchronizer::new(&store, &node, &"table".parse().expect("a name"), options);
+    block_on(synchronizer.start()).expect("it is there");
+    Loaded { node, driver, store, synchronizer }
+}
+
+/// From a closed directory to a store that can be read, with the table in ops of 100 cells, and as a snapshot.
+fn from_sqlite(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("there is room");
+    let empty = load(directory.path());
+    for first in (0..ROWS).step_by(10) {
+        let write = || {
+            empty.store.write(|transaction| {
+                (first..first + 10).try_for_each(|row| {
+                    let name = format!("row{row}");
+                    CELLS.iter().try_for_each(|cell| transaction.set_cell("table", &name, cell, 1000))
+                })
+            })
+        };
+        while let Err(error) = write() {
+            assert_eq!(error, WriteError::Full, "it fits");
+            std::thread::yield_now();
+        }
+    }
+    empty.close();
+    let mut group = c.benchmark_group("store, 1,000,000 cells in SQLite");
+    group.throughput(Throughput::Elements(ROWS * CELLS.len() as u64));
+    group.measurement_time(Duration::from_secs(5)).sample_size(10);
+    let opening = |rounds| {
+        let mut spent = Duration::ZERO;
+        for _ in 0..rounds {
+            let began = Instant::now();
+            let loaded = load(directory.path());
+            spent += began.elapsed();
+            let rows = loaded.store.read(|store| store.table("table").map(|table| table.row_count()));
+            assert_eq!(rows, Some(ROWS as usize));
+            loaded.close();
+        }
+        spent
+    };
+    group.bench_function("load, 10,000 ops", |b| b.iter_custom(opening));
+    let loaded = load(directory.path());
+    let table = "table".parse().expect("a name");
+    let (_, tail) = loaded.node.document(&table).expect("it is open");
+    let mut compacted = loaded.node.subscribe_to(|event| matches!(event, Event::Compacted { .. }));
+    loaded.node.compact(&table, tail, loaded.store.read(Store::snapshot)).expect("it is ours");
+    block_on(compacted.next()).expect("it goes on");
+    loaded.close();
+    group.bench_function("load, a snapshot", |b| b.iter_custom(opening));
+    group.finish();
+}
+
 fn all(c: &mut Criterion) {
     memory();
     writes(c);
     snapshots(c);
+    from_sqlite(c);
 }
 
 criterion_group!(benches, all);

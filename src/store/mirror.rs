@@ -212,7 +212,7 @@ impl Mirror {
             }
         }
         match &mut attached.reading {
-            Some(reading) => Ok(Applied { changes: Changes::default(), ..reading.apply(body, wall)? }),
+            Some(reading) => Ok(reading.join(body, wall)?.1),
             None if attached.direction == Direction::Save => Ok(Applied::default()),
             None => self.store.apply(body, wall),
         }
@@ -275,6 +275,6 @@ impl Mirror {
 
 /// Joins what a store wrote.
 fn join(store: &mut Store, body: &[u8], wall: u64) {
-    let joined = store.apply(body, wall);
+    let joined = store.join(body, wall);
     debug_assert!(joined.is_ok(), "what a store wrote is well formed");
 }

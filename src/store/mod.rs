@@ -166,7 +166,7 @@ impl Store {
     /// If it is no snapshot.
     pub fn load(client: ClientId, snapshot: &[u8], wall: u64) -> Result<Self, Malformed> {
         let mut store = Self::new(client);
-        let _ = store.apply(snapshot, wall)?;
+        let _ = store.join(snapshot, wall)?;
         Ok(store)
     }
 
@@ -213,14 +213,20 @@ impl Store {
     /// # Errors
     /// If it is neither. Nothing has changed.
     pub fn apply(&mut self, body: &[u8], wall: u64) -> Result<Applied, Malformed> {
+        let (journal, applied) = self.join(body, wall)?;
+        Ok(Applied { changes: journal.into_changes(&self.state), ..applied })
+    }
+
+    /// The same for those who don't want to know what changed, but for how that is found out.
+    fn join(&mut self, body: &[u8], wall: u64) -> Result<(Journal, Applied), Malformed> {
         let mut journal = Journal::new(self.state.hash);
         match decoding::merge(&mut self.state, &mut journal, body) {
             Ok(merged) => {
                 let latest = merged.stamps.iter().max().copied().unwrap_or_default();
                 let stamps = merged.stamps.iter();
                 let ahead = stamps.map(|stamp| self.clock.seen(*stamp, wall, self.config.drift_max_ms)).max();
-                let changes = journal.into_changes(&self.state);
-                Ok(Applied { changes, ahead_ms: ahead.unwrap_or(0), latest, superseded: merged.superseded })
+                let (changes, superseded) = (Changes::default(), merged.superseded);
+                Ok((journal, Applied { changes, ahead_ms: ahead.unwrap_or(0), latest, superseded }))
             }
             Err(error) => {
                 self.state.roll_back(journal);
@@ -268,11 +274,11 @@ impl Compactor for Store {
     type Error = Malformed;
 
     fn load(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        self.apply(body, 0).map(|_| ())
+        self.join(body, 0).map(|_| ())
     }
 
     fn fold(&mut self, op: &Op) -> Result<(), Malformed> {
-        op.body.bytes().map_or(Ok(()), |body| self.apply(body, 0).map(|_| ()))
+        op.body.bytes().map_or(Ok(()), |body| self.join(body, 0).map(|_| ()))
     }
 
     fn finish(&mut self) -> Bytes {

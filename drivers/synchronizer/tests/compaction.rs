@@ -28,9 +28,7 @@ fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
     let row = |index: i64| format!("row {}", index % 100);
     for write in 0..1_000_000_i64 {
         let cell = format!("cell {}", write / 100 % 10);
-        let written = || {
-            store.write(|transaction| transaction.set_cell("table", &row(write), &cell, write))
-        };
+        let written = || store.write(|transaction| transaction.set_cell("table", &row(write), &cell, write));
         // The disk is behind with what was written: the app waits for it.
         while let Err(error) = written() {
             assert_eq!(error, WriteError::Full);

@@ -49,7 +49,8 @@ fn tb_b_mutator_mutation_and_deletion() {
     set(&served, "spider", "legs", 8);
     served.uncorrect(corrector);
     set(fido, "centipede", "legs", 100);
-    wait(second.reaches(|_| felix.read(|store| store.cell("pets", "centipede", "legs") == Some(&Value::Int(100))))).unwrap();
+    wait(second.reaches(|_| felix.read(|store| store.cell("pets", "centipede", "legs") == Some(&Value::Int(100)))))
+        .unwrap();
     wait(first.reaches(|_| fido.read(|store| store.cell("pets", "spider", "legs") == Some(&Value::Int(8))))).unwrap();
 }
 

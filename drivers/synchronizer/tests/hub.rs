@@ -29,7 +29,8 @@ fn ten_stores_of_a_name_are_in_step() {
     started.into_iter().for_each(|started| wait(started).unwrap());
     // Whoever was in step early may be told of more, until all have told theirs.
     let all = |((_, synchronizer), ..): &((_, antiphon_synchronizer::Synchronizer), _, _)| {
-        wait(synchronizer.reaches(|status| status.peers == 9 && status.phase == antiphon_synchronizer::Phase::InStep)).unwrap();
+        wait(synchronizer.reaches(|status| status.peers == 9 && status.phase == antiphon_synchronizer::Phase::InStep))
+            .unwrap();
     };
     members.iter().for_each(all);
     members.iter().for_each(all);
