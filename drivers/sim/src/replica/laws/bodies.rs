@@ -8,7 +8,7 @@ use antiphon::replica::{Event, Input};
 use super::{View, change};
 use crate::laws::Law;
 use crate::replica::logs::{DocumentNumber, Item};
-use crate::replica::{Copy, ReplicaNode, Told, Writer};
+use crate::replica::{App, Copy, ReplicaNode, Told};
 use crate::world::{Happening, NodeId};
 
 /// Every body that an app wrote stands at most once in each log, whatever op it is the body of; and one that was ever
@@ -64,12 +64,12 @@ impl Bodies {
     }
 }
 
-impl Law<ReplicaNode<Writer>> for Bodies {
+impl<A: App> Law<ReplicaNode<A>> for Bodies {
     fn name(&self) -> &'static str {
         "bodies"
     }
 
-    fn check(&mut self, scene: &View<'_, Writer>, happening: &Happening<ReplicaNode<Writer>>) -> Result<(), String> {
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         match happening {
             Happening::Told { node, event: Told::Took(Input::Append { bodies, .. }) } => {
                 self.pending.entry(*node).or_default().extend(bodies.iter().map(|body| BodyHash::of(body).0));
@@ -120,7 +120,7 @@ impl Law<ReplicaNode<Writer>> for Bodies {
         Ok(())
     }
 
-    fn at_rest(&mut self, scene: &View<'_, Writer>) -> Result<(), String> {
+    fn at_rest(&mut self, scene: &View<'_, A>) -> Result<(), String> {
         if let Some((node, pending)) = self.pending.iter().find(|(_, pending)| !pending.is_empty()) {
             return Err(format!("{} bodies that the app of {node} appended never became durable", pending.len()));
         }
