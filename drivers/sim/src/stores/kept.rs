@@ -1,9 +1,10 @@
 //! A store that is kept equal to a document, and what an app makes of what it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use antiphon::op::Entry;
 use antiphon::store::{Changes, Direction, Mirror, Store, Transaction, Value, WriteError};
+use bytes::Bytes;
 
 /// Cells and values, by table, row and name; of values the first two are empty.
 pub type Shown = BTreeMap<[String; 3], Value>;
@@ -14,6 +15,8 @@ pub struct Kept {
     pub(super) mirror: Mirror,
     direction: Direction,
     attached: bool,
+    /// What was appended and is not durable yet, whether the store is attached or not, the oldest first.
+    underway: VecDeque<Bytes>,
     /// How much of the document the store was given.
     position: u64,
     /// What an app shows that was told of changes only.
@@ -25,8 +28,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(mirror: Mirror, direction: Direction) -> Self {
-        Self { mirror, direction, attached: false, position: 0, shown: Shown::new(), misfit: None, moves: 0 }
+    pub(super) fn new(mirror: Mirror) -> Self {
+        Self {
+            mirror,
+            direction: Direction::Both,
+            attached: false,
+            underway: VecDeque::new(),
+            position: 0,
+            shown: Shown::new(),
+            misfit: None,
+            moves: 0,
+        }
     }
 
     /// The store and its document.
@@ -55,19 +67,23 @@ impl Kept {
     }
 
     /// What was written here and the document has not shown yet.
-    pub(super) fn unseen(&self) -> Vec<bytes::Bytes> {
+    pub(super) fn unseen(&self) -> Vec<Bytes> {
         let mut mirror = self.mirror.clone();
         mirror.returned(usize::MAX);
         mirror.outgoing(usize::MAX)
     }
 
-    pub(super) fn attach(&mut self) {
-        if self.attached {
-            return;
-        }
-        self.mirror.attach(self.direction);
-        self.attached = true;
+    pub(super) fn attach(&mut self, direction: Direction) {
+        self.mirror.attach(direction);
+        (self.attached, self.direction) = (true, direction);
         (self.position, self.moves) = (0, self.moves + 1);
+    }
+
+    /// The document is opened. If it was open, that means nothing.
+    pub(super) fn attach_again(&mut self) {
+        if !self.attached {
+            self.attach(self.direction);
+        }
     }
 
     pub(super) fn detach(&mut self) {
@@ -81,7 +97,25 @@ impl Kept {
         (self.position, self.moves) = (0, self.moves + 1);
     }
 
+    /// The next bodies to be appended.
+    pub(super) fn outgoing(&mut self, bytes_max: usize) -> Vec<Bytes> {
+        let bodies = self.mirror.outgoing(bytes_max);
+        self.underway.extend(bodies.iter().cloned());
+        bodies
+    }
+
+    /// These did not get into the document, the last ones that were appended.
+    pub(super) fn returned(&mut self, bodies: &[Bytes]) {
+        self.underway.truncate(self.underway.len().saturating_sub(bodies.len()));
+        self.mirror.returned(bodies.len());
+    }
+
+    /// The document was read to its end. While something is on its way there that it was detached with, it is not at its
+    /// end: that would be appended again.
     pub(super) fn finish(&mut self, wall: u64) {
+        if !self.underway.is_empty() {
+            return;
+        }
         let changes = self.mirror.finish(wall);
         self.tell(&changes);
     }
@@ -110,6 +144,11 @@ impl Kept {
     pub(super) fn entry(&mut self, entry: &Entry, wall: u64) {
         self.position += 1;
         let Some(body) = entry.op.body.bytes() else { return };
+        if entry.origin.is_none()
+            && let Some(at) = self.underway.iter().position(|underway| underway == body)
+        {
+            self.underway.drain(..=at);
+        }
         let applied = self.mirror.apply(body, entry.origin.is_none(), wall).expect("a store wrote the body");
         self.tell(&applied.changes);
     }

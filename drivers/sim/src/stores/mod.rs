@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use antiphon::op::{DocumentId, Entry};
 use antiphon::replica::{Event, Input, Misuse};
-use antiphon::store::{ClientId, Direction, Mirror, Store, Transaction, WriteError};
+use antiphon::store::{ClientId, Direction, Mirror, Store};
 use antiphon::wire::Access;
 use bytes::Bytes;
 
@@ -59,7 +59,7 @@ impl Stores {
     fn outgoing(&mut self) -> Vec<Input> {
         let mut appends = Vec::new();
         for (document, kept) in &mut self.kept {
-            let bodies = kept.mirror.outgoing(APPEND_BYTES_MAX);
+            let bodies = kept.outgoing(APPEND_BYTES_MAX);
             if !bodies.is_empty() {
                 appends.push(Input::Append { document: document.clone(), bodies });
             }
@@ -67,22 +67,10 @@ impl Stores {
         appends
     }
 
-    /// Does a transaction: what came of it, and what the replica is to do then.
-    fn transact(
-        &mut self,
-        document: &DocumentId,
-        wall: u64,
-        write: impl FnOnce(&mut Transaction<'_>) -> Result<(), WriteError>,
-    ) -> (Result<(), WriteError>, Vec<Input>) {
-        let kept = self.kept.get_mut(document).expect("the document was open when the replica started");
-        let done = kept.write(wall, write);
-        (done, self.outgoing())
-    }
-
     /// What does not get into a document as it was appended.
     fn lost(&mut self, document: &DocumentId, lost: &[Bytes]) {
         if let Some(kept) = self.kept.get_mut(document) {
-            kept.mirror.returned(lost.len());
+            kept.returned(lost);
         }
     }
 }
@@ -100,8 +88,8 @@ impl App for Stores {
     fn start(setup: &Setup) -> Self {
         let kept = setup.documents.iter().map(|(document, options)| {
             let direction = if options.access == Access::Read { Direction::Load } else { Direction::Both };
-            let mut kept = Kept::new(Mirror::new(Store::new(ClientId::default())), direction);
-            kept.attach();
+            let mut kept = Kept::new(Mirror::new(Store::new(ClientId::default())));
+            kept.attach(direction);
             (document.clone(), kept)
         });
         Self { hands: Writer::start(setup), here: Here::default(), kept: kept.collect() }
@@ -140,7 +128,7 @@ impl App for Stores {
             Deed::Document(write) => {
                 match &write {
                     Write::Close(document) => self.kept.get_mut(document).into_iter().for_each(Kept::detach),
-                    Write::Open(document) => self.kept.get_mut(document).into_iter().for_each(Kept::attach),
+                    Write::Open(document) => self.kept.get_mut(document).into_iter().for_each(Kept::attach_again),
                     _ => {}
                 }
                 return self.hands.act(write, at);
@@ -157,10 +145,16 @@ impl App for Stores {
             }
             _ => self.hands.told(event),
         };
-        if let Event::Opened { document, .. } | Event::Recovered { document, .. } = event {
-            let wall = self.wall();
-            self.kept.get_mut(document).into_iter().for_each(|kept| kept.finish(wall));
-        }
+        let document = match event {
+            Event::Opened { document, .. } | Event::Recovered { document, .. } | Event::Applied { document, .. } => {
+                Some(document)
+            }
+            Event::Received { batch } => Some(&batch.document),
+            _ => None,
+        };
+        let wall = self.wall();
+        let kept = document.and_then(|document| self.kept.get_mut(document));
+        kept.into_iter().for_each(|kept| kept.finish(wall));
         if let Event::Orphaned { document, ops } = event {
             let bodies: Vec<_> = ops.iter().filter_map(|op| op.body.bytes().cloned()).collect();
             wanted.push(Input::Append { document: document.clone(), bodies });
