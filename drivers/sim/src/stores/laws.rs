@@ -32,6 +32,12 @@ fn moved<'a>(
     moved
 }
 
+/// What a store holds, as much as people read.
+fn text(store: &Store) -> String {
+    const CHARS_MAX: usize = 1_000;
+    store.to_json().to_string().chars().take(CHARS_MAX).collect()
+}
+
 /// A store that is equal to its document holds what the transactions on the disk come to, and what it has written that is
 /// not there yet, and nothing else.
 #[derive(Default)]
@@ -106,7 +112,7 @@ impl Law<StoreNode> for Fold {
                     expected.apply(&body, 0).map_err(|error| format!("{node} has written what is no op: {error}"))?;
             }
             if mirror.store().snapshot() != expected.snapshot() {
-                let [got, expected] = [mirror.store(), &expected].map(|store| store.to_json().to_string());
+                let [got, expected] = [mirror.store(), &expected].map(text);
                 return Err(format!("{node} holds {got} of {document}, and its disk comes to {expected}"));
             }
             if mirror.store().content_hash() != expected.content_hash() {
@@ -186,7 +192,7 @@ impl Law<StoreNode> for SameContent {
                 let store = kept.mirror().store();
                 let (other, known) = first.entry((number, copy.digest, copy.content)).or_insert((node, store));
                 if known.content_hash() != store.content_hash() || known.snapshot() != store.snapshot() {
-                    let [known, store] = [known, store].map(|store| store.to_json().to_string());
+                    let [known, store] = [known, store].map(text);
                     return Err(format!("{other} and {node} hold the same of {document}: {known} and {store}"));
                 }
             }
