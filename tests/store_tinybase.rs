@@ -1,11 +1,11 @@
-//! TinyBase's cases of merging, by its names: P (what is there before two meet), B (two), M (ten), H (stores by themselves).
-//! Where two "meet", each hears of all that the other did.
+//! TinyBase's [cases](stores::cases) of merging, with bodies that go from store to store; and those of stores by themselves.
 
 mod stores;
 
-use antiphon::store::{Json, Store, Value};
+use antiphon::store::{Store, Value};
 use bytes::Bytes;
-use stores::{WALL, Write, apply, commit, content, shuffled, store};
+use stores::cases::*;
+use stores::{apply, commit, shuffled, store};
 
 /// A store and what it wrote.
 struct Peer {
@@ -23,178 +23,35 @@ impl Peer {
     }
 }
 
-fn cell(table: &'static str, row: &'static str, cell: &'static str, value: impl Into<Value>) -> Write {
-    Write::Cell(table, row, cell, Some(value.into()))
-}
+/// All hear of everything, each in another order.
+struct Direct(Vec<Peer>);
 
-fn value(name: &'static str, content: impl Into<Value>) -> Write {
-    Write::Value(name, Some(content.into()))
-}
-
-/// All hear of everything, each in another order, and hold the same.
-fn meet(peers: &mut [Peer]) {
-    let all: Vec<_> = peers.iter().flat_map(|peer| peer.bodies.clone()).collect();
-    for (index, peer) in peers.iter_mut().enumerate() {
-        apply(&mut peer.store, &shuffled(&all, index as u64));
+impl Meeting for Direct {
+    fn of(stores: usize) -> Self {
+        Self((1..=stores as u32).map(Peer::new).collect())
     }
-    let (first, others) = peers.split_first().unwrap();
-    for other in others {
-        assert_eq!(content(&other.store), content(&first.store));
-        assert_eq!(other.store.content_hash(), first.store.content_hash());
-        assert_eq!(other.store.snapshot(), first.store.snapshot());
+
+    fn write(&mut self, store: usize, wall: u64, writes: &[Write]) {
+        self.0[store].write(wall, writes);
     }
-}
 
-/// Two that each write before they meet; what both then hold.
-fn two(first: &[Write], second: &[Write]) -> String {
-    two_at((WALL, first), (WALL, second))
-}
+    fn meet(&mut self) {
+        let all: Vec<_> = self.0.iter().flat_map(|peer| peer.bodies.clone()).collect();
+        for (index, peer) in self.0.iter_mut().enumerate() {
+            apply(&mut peer.store, &shuffled(&all, index as u64));
+        }
+    }
 
-fn two_at(first: (u64, &[Write]), second: (u64, &[Write])) -> String {
-    let mut peers = [Peer::new(1), Peer::new(2)];
-    peers[0].write(first.0, first.1);
-    peers[1].write(second.0, second.1);
-    meet(&mut peers);
-    content(&peers[0].store)
-}
+    fn look<T>(&self, store: usize, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.0[store].store)
+    }
 
-/// Two that have met with these in common; the first one then deletes.
-fn deleted(common: &[Write], deletion: Write) -> String {
-    let mut peers = [Peer::new(1), Peer::new(2)];
-    peers[0].write(WALL, common);
-    meet(&mut peers);
-    peers[0].write(WALL + 1, &[deletion]);
-    meet(&mut peers);
-    content(&peers[1].store)
-}
-
-fn tables(json: &str) -> String {
-    format!(r#"{{"tables":{json},"values":{{}}}}"#)
-}
-
-fn values(json: &str) -> String {
-    format!(r#"{{"tables":{{}},"values":{json}}}"#)
-}
-
-macro_rules! cases {
-    ($($name:ident: $got:expr => $expected:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            assert_eq!($got, $expected);
-        })*
-    };
-}
-
-fn json(text: &str) -> Json {
-    Json::parse(text).unwrap()
-}
-
-cases! {
-    tb_p_conflict_at_the_same_instant: two(&[cell("t", "r", "c", 1)], &[cell("t", "r", "c", 2)])
-        => tables(r#"{"t":{"r":{"c":2}}}"#);
-    tb_p_conflict_later: two_at((WALL + 1, &[cell("t", "r", "c", 1)]), (WALL, &[cell("t", "r", "c", 2)]))
-        => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_p_different_cell: two(&[cell("t", "r", "c", 1)], &[cell("t", "r", "d", 2)])
-        => tables(r#"{"t":{"r":{"c":1,"d":2}}}"#);
-    tb_p_different_row: two(&[cell("t", "r", "c", 1)], &[cell("t", "s", "c", 2)])
-        => tables(r#"{"t":{"r":{"c":1},"s":{"c":2}}}"#);
-    tb_p_different_table: two(&[cell("t", "r", "c", 1)], &[cell("u", "r", "c", 2)])
-        => tables(r#"{"t":{"r":{"c":1}},"u":{"r":{"c":2}}}"#);
-    tb_p_object_and_array_cells: two(&[cell("t", "r", "c", json("{\"a\":[1]}"))], &[cell("t", "r", "d", json("[{}]"))])
-        => tables(r#"{"t":{"r":{"c":{"a":[1]},"d":[{}]}}}"#);
-    tb_p_reserved_ids: two(&[cell("__proto__", "constructor", "toString", 1)], &[value("__proto__", 2)])
-        => r#"{"tables":{"__proto__":{"constructor":{"toString":1}}},"values":{"__proto__":2}}"#;
-
-    tb_b_both_empty: two(&[], &[]) => tables("{}");
-    tb_b_both_match: two(&[cell("t", "r", "c", 1), value("v", 1)], &[cell("t", "r", "c", 1), value("v", 1)])
-        => r#"{"tables":{"t":{"r":{"c":1}}},"values":{"v":1}}"#;
-    tb_b_both_match_at_different_times: two_at((WALL, &[cell("t", "r", "c", 1)]), (WALL + 9, &[cell("t", "r", "c", 1)]))
-        => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_b_first_empty: two(&[], &[cell("t", "r", "c", 1)]) => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_b_second_empty: two(&[cell("t", "r", "c", 1)], &[]) => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_b_missing_tables_on_first: two(&[value("v", 1)], &[cell("t", "r", "c", 1), value("v", 1)])
-        => r#"{"tables":{"t":{"r":{"c":1}}},"values":{"v":1}}"#;
-    tb_b_missing_tables_on_second: two(&[cell("t", "r", "c", 1), value("v", 1)], &[value("v", 1)])
-        => r#"{"tables":{"t":{"r":{"c":1}}},"values":{"v":1}}"#;
-    tb_b_missing_table: two(&[cell("t", "r", "c", 1)], &[cell("t", "r", "c", 1), cell("u", "r", "c", 1)])
-        => tables(r#"{"t":{"r":{"c":1}},"u":{"r":{"c":1}}}"#);
-    tb_b_missing_row: two(&[cell("t", "r", "c", 1), cell("t", "s", "c", 1)], &[cell("t", "r", "c", 1)])
-        => tables(r#"{"t":{"r":{"c":1},"s":{"c":1}}}"#);
-    tb_b_missing_cell: two(&[cell("t", "r", "c", 1)], &[cell("t", "r", "c", 1), cell("t", "r", "d", 1)])
-        => tables(r#"{"t":{"r":{"c":1,"d":1}}}"#);
-    tb_b_missing_values: two(&[cell("t", "r", "c", 1), value("v", 1)], &[cell("t", "r", "c", 1)])
-        => r#"{"tables":{"t":{"r":{"c":1}}},"values":{"v":1}}"#;
-    tb_b_missing_value: two(&[value("v", 1)], &[value("v", 1), value("w", 2)]) => values(r#"{"v":1,"w":2}"#);
-    tb_b_different_values: two(&[value("v", 1)], &[value("w", 2)]) => values(r#"{"v":1,"w":2}"#);
-    tb_b_different_value: two(&[value("v", 1)], &[value("v", 2)]) => values(r#"{"v":2}"#);
-    tb_b_deleted_cell: deleted(&[cell("t", "r", "c", 1), cell("t", "r", "d", 1)], Write::Cell("t", "r", "c", None))
-        => tables(r#"{"t":{"r":{"d":1}}}"#);
-    tb_b_deleted_row: deleted(&[cell("t", "r", "c", 1), cell("t", "s", "c", 1)], Write::Row("t", "r"))
-        => tables(r#"{"t":{"s":{"c":1}}}"#);
-    tb_b_deleted_table: deleted(&[cell("t", "r", "c", 1), cell("u", "r", "c", 1)], Write::Table("t"))
-        => tables(r#"{"u":{"r":{"c":1}}}"#);
-    tb_b_deleted_tables: deleted(&[cell("t", "r", "c", 1), value("v", 1)], Write::Tables) => values(r#"{"v":1}"#);
-    tb_b_deleted_value: deleted(&[value("v", 1), value("w", 1)], Write::Value("v", None)) => values(r#"{"w":1}"#);
-    tb_b_deleted_values: deleted(&[cell("t", "r", "c", 1), value("v", 1)], Write::Values)
-        => tables(r#"{"t":{"r":{"c":1}}}"#);
-}
-
-/// Somebody in the middle corrects what arrives, and the correction goes back.
-#[test]
-fn tb_b_mutator_mutation() {
-    let mut peers = [Peer::new(1), Peer::new(2)];
-    peers[0].write(WALL, &[cell("t", "r", "c", -5)]);
-    meet(&mut peers);
-    peers[1].write(WALL, &[cell("t", "r", "c", 0)]);
-    meet(&mut peers);
-    assert_eq!(content(&peers[0].store), tables(r#"{"t":{"r":{"c":0}}}"#));
-}
-
-#[test]
-fn tb_b_mutator_deletion() {
-    for deletion in [Write::Cell("t", "r", "c", None), Write::Row("t", "r"), Write::Table("t"), Write::Tables] {
-        let mut peers = [Peer::new(1), Peer::new(2)];
-        peers[0].write(WALL, &[cell("t", "r", "c", -5)]);
-        meet(&mut peers);
-        peers[1].write(WALL, &[deletion]);
-        meet(&mut peers);
-        assert!(peers[0].store.is_empty());
+    fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
-const NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
-/// Ten that write what they write, and meet.
-fn ten(writes: impl Fn(usize) -> Vec<Write>) -> String {
-    let mut peers: Vec<_> = (0..10).map(Peer::new).collect();
-    peers.iter_mut().enumerate().for_each(|(index, peer)| peer.write(WALL, &writes(index)));
-    meet(&mut peers);
-    content(&peers[0].store)
-}
-
-fn each(form: impl Fn(&str) -> String) -> String {
-    format!("{{{}}}", NAMES.map(form).join(","))
-}
-
-cases! {
-    tb_m_all_empty: ten(|_| vec![]) => tables("{}");
-    tb_m_all_match: ten(|_| vec![cell("t", "r", "c", 1)]) => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_m_all_but_first_empty: ten(|n| if n == 0 { vec![cell("t", "r", "c", 1)] } else { vec![] })
-        => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_m_all_but_last_empty: ten(|n| if n == 9 { vec![cell("t", "r", "c", 1)] } else { vec![] })
-        => tables(r#"{"t":{"r":{"c":1}}}"#);
-    tb_m_half_tables_half_values: ten(|n| vec![if n < 5 { cell("t", "r", NAMES[n], 1) } else { value(NAMES[n], 1) }])
-        => r#"{"tables":{"t":{"r":{"0":1,"1":1,"2":1,"3":1,"4":1}}},"values":{"5":1,"6":1,"7":1,"8":1,"9":1}}"#;
-    tb_m_different_tables: ten(|n| vec![cell(NAMES[n], "r", "c", 1)])
-        => tables(&each(|name| format!(r#""{name}":{{"r":{{"c":1}}}}"#)));
-    tb_m_different_rows: ten(|n| vec![cell("t", NAMES[n], "c", 1)])
-        => tables(&format!(r#"{{"t":{}}}"#, each(|name| format!(r#""{name}":{{"c":1}}"#))));
-    tb_m_different_cells: ten(|n| vec![cell("t", "r", NAMES[n], 1)])
-        => tables(&format!(r#"{{"t":{{"r":{}}}}}"#, each(|name| format!(r#""{name}":1"#))));
-    tb_m_different_values: ten(|n| vec![value(NAMES[n], 1)]) => values(&each(|name| format!(r#""{name}":1"#)));
-    tb_m_conflicting_cells: ten(|n| vec![cell("t", "r", "c", n as i64)]) => tables(r#"{"t":{"r":{"c":9}}}"#);
-    tb_m_conflicting_values: ten(|n| vec![value("v", n as i64)]) => values(r#"{"v":9}"#);
-}
+tinybase_cases!(Direct);
 
 /// What ten do one after the other, sets and deletions, each after it heard of the one before.
 fn ten_changes() -> Vec<Bytes> {
@@ -262,30 +119,15 @@ fn tb_h_idempotence_duplicates_and_reverse() {
     assert_eq!(content(&forward), tables(r#"{"t":{"s":{"c":4}}}"#));
 }
 
-/// TB-H: two that write in turn, and hear of each other in between, now and then.
-#[test]
-fn tb_h_interleaving() {
-    let mut peers = [Peer::new(1), Peer::new(2)];
-    for round in 0..20i64 {
-        peers[0].write(WALL, &[cell("t", "r", "c", round)]);
-        peers[1].write(WALL, &[cell("t", "r", "d", round), cell("t", "r", "c", -round - 1)]);
-        if round % 3 == 0 {
-            meet(&mut peers);
-        }
-    }
-    meet(&mut peers);
-    assert_eq!(peers[0].store.cell("t", "r", "d"), Some(&Value::Int(19)));
-}
-
 /// TB-N4: a cloned device writes with the same stamps.
 #[test]
 fn tb_n4_cloned_id_converges() {
-    let mut peers = [Peer::new(1), Peer::new(1), Peer::new(1)];
-    for (index, peer) in peers.iter_mut().enumerate() {
+    let mut clones = Direct((0..3).map(|_| Peer::new(1)).collect());
+    for (index, peer) in clones.0.iter_mut().enumerate() {
         peer.write(WALL, &[cell("t", "r", "c", index as i64), value("v", index as i64)]);
         peer.write(WALL, &[cell("t", "r", NAMES[index], 1), Write::Value("v", None)]);
     }
-    meet(&mut peers);
+    clones.agree();
 }
 
 /// TB-U: nothing of a default is in what a store without data tells.

@@ -1,13 +1,14 @@
 //! Random transactions of random replicas, for the tests of stores.
 
-#![allow(dead_code, unreachable_pub)] // each topic is a crate of its own and uses some of it
+#![allow(dead_code, unreachable_pub, unused_imports)] // each topic is a crate of its own and uses some of it
 
-use antiphon::store::{ClientId, Json, Store, Transaction, Value, WriteError};
+pub mod cases;
+
+use antiphon::store::{ClientId, Json, Store, Value};
 use bytes::Bytes;
+pub use cases::{WALL, Write, content};
 use quickcheck::{Arbitrary, Gen};
 
-/// When tests happen, in milliseconds since 1970.
-pub const WALL: u64 = 1_700_000_000_000;
 /// How many replicas write.
 pub const REPLICAS: usize = 3;
 
@@ -36,37 +37,6 @@ pub fn apply<'a>(store: &mut Store, bodies: impl IntoIterator<Item = &'a Bytes>)
     bodies.into_iter().for_each(|body| drop(store.apply(body, WALL).unwrap()));
 }
 
-/// All that a store tells of its content.
-pub fn content(store: &Store) -> String {
-    store.to_json().to_string()
-}
-
-/// One write. Names and contents are few, so that they meet.
-#[derive(Clone, Debug)]
-pub enum Write {
-    Cell(&'static str, &'static str, &'static str, Option<Value>),
-    Row(&'static str, &'static str),
-    Table(&'static str),
-    Tables,
-    Value(&'static str, Option<Value>),
-    Values,
-}
-
-impl Write {
-    pub fn on(&self, transaction: &mut Transaction<'_>) -> Result<(), WriteError> {
-        match self {
-            Self::Cell(table, row, cell, Some(value)) => transaction.set_cell(table, row, cell, value.clone()),
-            Self::Cell(table, row, cell, None) => transaction.delete_cell(table, row, cell),
-            Self::Row(table, row) => transaction.delete_row(table, row),
-            Self::Table(table) => transaction.delete_table(table),
-            Self::Tables => transaction.delete_tables(),
-            Self::Value(value, Some(content)) => transaction.set_value(value, content.clone()),
-            Self::Value(value, None) => transaction.delete_value(value),
-            Self::Values => transaction.delete_values(),
-        }
-    }
-}
-
 pub fn value(g: &mut Gen) -> Value {
     match u8::arbitrary(g) % 12 {
         0 => Value::Null,
@@ -80,6 +50,7 @@ pub fn value(g: &mut Gen) -> Value {
     }
 }
 
+/// Names and contents are few, so that they meet.
 impl Arbitrary for Write {
     fn arbitrary(g: &mut Gen) -> Self {
         let mut name = || *g.choose(&NAMES).unwrap();

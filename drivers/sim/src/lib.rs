@@ -3,6 +3,7 @@
 //!
 //! - [`link`] is one direction of a network path, with latency, loss, duplication, reordering, corruption and cuts.
 //! - [`picture`] draws a run as a page to look at.
+//! - [`stores`] is what stands on the nodes where they are stores, with laws of its own.
 //! - [`world`] runs nodes on simulated disks over such links, in virtual time.
 
 pub mod campaign;
@@ -15,6 +16,7 @@ pub mod picture;
 pub mod plan;
 pub mod replica;
 pub mod run;
+pub mod stores;
 mod text;
 pub mod world;
 

@@ -1,4 +1,5 @@
-//! `antiphon sim`: replicas in a simulated world, a plan a seed, and the laws that must hold.
+//! `antiphon sim`: replicas in a simulated world, with or without stores on them, a plan a seed, and the laws that must
+//! hold.
 
 use std::fmt::{Display, Write as _};
 use std::ops::Range;
@@ -10,11 +11,12 @@ use antiphon::rng::Ratio;
 use antiphon_sim::campaign::{Summary, campaign};
 use antiphon_sim::laws::Violation;
 use antiphon_sim::picture::draw;
-use antiphon_sim::plan::{PlanOf, Profile, Topology, shrink};
+use antiphon_sim::plan::{Plan, PlanOf, Profile, Topology, Workload, shrink};
 use antiphon_sim::replica::WriterNode;
 use antiphon_sim::run::{quiet_panics, run};
+use antiphon_sim::stores::StoreNode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::write_page;
 use crate::error::Failure;
@@ -34,6 +36,10 @@ pub(crate) struct Arguments {
     /// Runs the plans of the seeds from A to before B [default: 0..1000]
     #[arg(long, value_name = "A..B")]
     seeds: Option<Seeds>,
+    /// Puts stores on the replicas: their users do transactions, and what stores hold and tell is judged too. A plan of such
+    /// replicas (--plan) is run with this flag
+    #[arg(long)]
+    stores: bool,
     /// Replicas in each plan
     #[arg(long, value_name = "NUMBER", default_value_t = Profile::default().replicas, value_parser = clap::value_parser!(u32).range(1..=1000))]
     replicas: u32,
@@ -138,27 +144,26 @@ struct Failed {
     law: &'static str,
     what: String,
     /// As text; not of all, where there are many.
-    #[serde(serialize_with = "as_text")]
-    plan: Option<PlanOf<WriterNode>>,
+    plan: Option<String>,
     command: String,
 }
 
-fn as_text<S: Serializer>(plan: &Option<PlanOf<WriterNode>>, serializer: S) -> Result<S::Ok, S::Error> {
-    plan.as_ref().map(ToString::to_string).serialize(serializer)
+pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
+    if arguments.stores { run_of::<StoreNode>(arguments, output) } else { run_of::<WriterNode>(arguments, output) }
 }
 
-pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
+fn run_of<N: Workload>(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
     if arguments.print {
-        return print(&planned(arguments)?, output);
+        return print(&planned::<N>(arguments)?, output);
     }
     quiet_panics();
     let begun = Instant::now();
     let (summary, failed) = match &arguments.plan {
-        Some(file) => run_file(file, arguments.shrink)?,
-        None => run_seeds(arguments, output.is_json()),
+        Some(file) => run_file::<N>(arguments, file)?,
+        None => run_seeds::<N>(arguments, output.is_json()),
     };
     if let Some(file) = &arguments.report {
-        report(arguments, failed.first(), file)?;
+        report::<N>(arguments, failed.first(), file)?;
     }
     let seconds = begun.elapsed().as_secs_f64().max(1e-6);
     let failures = failed.len();
@@ -203,77 +208,84 @@ pub(crate) fn run_command(arguments: &Arguments, output: &mut Output) -> Result<
 
 // -------------------------------------------------------------------------------------------- one plan
 
-fn read_plan(file: &Path) -> Result<PlanOf<WriterNode>, Failure> {
+fn read_plan<N: Workload>(arguments: &Arguments, file: &Path) -> Result<PlanOf<N>, Failure> {
     let shown = file.display();
     let bytes = std::fs::read(file).map_err(|error| {
         Failure::new("plan", format!("the plan {shown} can't be read: {error}"), "give --plan a file that can be read")
     })?;
     let no_plan = |error: &dyn Display| {
-        Failure::usage(format!("{shown} is no plan: {error}"), "see one: `antiphon sim --seed 0 --print`")
+        let see = format!("see one: `{} --seed 0 --print`", command(arguments));
+        Failure::usage(format!("{shown} is no plan: {error}"), see)
     };
     let text = String::from_utf8(bytes).map_err(|_| no_plan(&"it is not text"))?;
     text.parse().map_err(|error| no_plan(&error))
 }
 
 /// The one plan that is asked for.
-fn planned(arguments: &Arguments) -> Result<PlanOf<WriterNode>, Failure> {
+fn planned<N: Workload>(arguments: &Arguments) -> Result<PlanOf<N>, Failure> {
     match (&arguments.plan, arguments.seed.unwrap_or_default()) {
-        (Some(file), _) => read_plan(file),
-        (None, seed) => Ok(profile(arguments, seed).plan::<WriterNode>(seed)),
+        (Some(file), _) => read_plan::<N>(arguments, file),
+        (None, seed) => Ok(profile(arguments, seed).plan::<N>(seed)),
     }
 }
 
-fn print(plan: &PlanOf<WriterNode>, output: &mut Output) -> Result<(), Failure> {
+fn print<S: Display, A: Display>(plan: &Plan<S, A>, output: &mut Output) -> Result<(), Failure> {
     let text = plan.to_string();
     if output.is_json() { output.object(&Printed { plan: text }) } else { output.line(text.trim_end()) }
 }
 
+/// The command, with what says which nodes there are.
+fn command(arguments: &Arguments) -> &'static str {
+    if arguments.stores { "antiphon sim --stores" } else { "antiphon sim" }
+}
+
 /// The command that runs the plan in this file, for a shell.
-fn command_of(file: &Path) -> String {
+fn command_of(arguments: &Arguments, file: &Path) -> String {
     let name = file.display().to_string();
     let plain = |letter: char| letter.is_alphanumeric() || "/._-+:,@%".contains(letter);
     let plain = !name.is_empty() && name.chars().all(plain);
     let word = if plain { name } else { format!("'{}'", name.replace('\'', r"'\''")) };
-    format!("antiphon sim --plan {word}")
+    format!("{} --plan {word}", command(arguments))
 }
 
-fn run_file(file: &Path, shrinks: bool) -> Result<(Summary, Vec<Failed>), Failure> {
-    let plan = read_plan(file)?;
+fn run_file<N: Workload>(arguments: &Arguments, file: &Path) -> Result<(Summary, Vec<Failed>), Failure> {
+    let plan = read_plan::<N>(arguments, file)?;
     let mut summary = Summary::default();
-    summary.add(0, run::<WriterNode>(&plan));
-    let command = command_of(file);
-    let failed = summary.failed.iter().map(|(_, violation)| failure(None, violation, &plan, shrinks, command.clone()));
+    summary.add(0, run::<N>(&plan));
+    let command = command_of(arguments, file);
+    let failed = summary.failed.iter();
+    let failed = failed.map(|(_, violation)| failure::<N>(None, violation, &plan, arguments.shrink, command.clone()));
     let failed = failed.collect();
     Ok((summary, failed))
 }
 
 /// What is told of a plan that broke a law.
-fn failure(
+fn failure<N: Workload>(
     seed: Option<u64>,
     violation: &Violation,
-    plan: &PlanOf<WriterNode>,
+    plan: &PlanOf<N>,
     shrinks: bool,
     command: String,
 ) -> Failed {
-    let smaller = if shrinks { shrink::<WriterNode>(plan, SHRINK_RUNS_MAX) } else { None };
+    let smaller = if shrinks { shrink::<N>(plan, SHRINK_RUNS_MAX) } else { None };
     let (violation, plan) = match &smaller {
         Some(smaller) => (&smaller.violation, &smaller.plan),
         None => (violation, plan),
     };
-    Failed { seed, law: violation.law, what: violation.what.clone(), plan: Some(plan.clone()), command }
+    Failed { seed, law: violation.law, what: violation.what.clone(), plan: Some(plan.to_string()), command }
 }
 
 /// Draws the one plan that was run, or what was made of it.
-fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result<(), Failure> {
-    let planned = planned(arguments)?;
+fn report<N: Workload>(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result<(), Failure> {
+    let planned = planned::<N>(arguments)?;
     let (title, mut command) = match (&arguments.plan, arguments.seed.unwrap_or_default()) {
-        (Some(file), _) => (format!("the plan {}", file.display()), command_of(file)),
-        (None, seed) => {
-            (format!("seed {seed}"), format!("antiphon sim --seed {seed}{}", flags(&profile(arguments, seed))))
-        }
+        (Some(file), _) => (format!("the plan {}", file.display()), command_of(arguments, file)),
+        (None, seed) => (format!("seed {seed}"), command_of_seed(arguments, seed)),
     };
-    let plan = failed.and_then(|failed| failed.plan.as_ref()).unwrap_or(&planned);
-    let (_, mut picture) = draw::<WriterNode>(plan);
+    // What is printed is what is read.
+    let small = failed.and_then(|failed| failed.plan.as_ref()?.parse().ok());
+    let plan: &PlanOf<N> = small.as_ref().unwrap_or(&planned);
+    let (_, mut picture) = draw::<N>(plan);
     picture.title = title;
     if *plan != planned {
         picture.title.push_str(", made small");
@@ -285,7 +297,7 @@ fn report(arguments: &Arguments, failed: Option<&Failed>, file: &Path) -> Result
 
 // -------------------------------------------------------------------------------------------- seeds
 
-fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
+fn run_seeds<N: Workload>(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
     let seeds = match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => seed..seed.saturating_add(1),
         (None, Some(Seeds(seeds))) => seeds.clone(),
@@ -294,13 +306,15 @@ fn run_seeds(arguments: &Arguments, is_json: bool) -> (Summary, Vec<Failed>) {
     let jobs = arguments.jobs.map(usize::from);
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress(seeds.end - seeds.start, is_json);
-    let summary = campaign::<WriterNode>(|seed| profile(arguments, seed), seeds, jobs, |seeds| bar.inc(seeds));
+    let summary = campaign::<N>(|seed| profile(arguments, seed), seeds, jobs, |seeds| bar.inc(seeds));
     bar.finish_and_clear();
     let failed = summary.failed.iter().enumerate().map(|(index, (seed, violation))| {
-        let profile = profile(arguments, *seed);
-        let command = format!("antiphon sim --seed {seed}{}", flags(&profile));
+        let command = command_of_seed(arguments, *seed);
         match index < PLANS_MAX {
-            true => failure(Some(*seed), violation, &profile.plan::<WriterNode>(*seed), arguments.shrink, command),
+            true => {
+                let plan = profile(arguments, *seed).plan::<N>(*seed);
+                failure::<N>(Some(*seed), violation, &plan, arguments.shrink, command)
+            }
             false => {
                 Failed { seed: Some(*seed), law: violation.law, what: violation.what.clone(), plan: None, command }
             }
@@ -326,6 +340,11 @@ fn profile(arguments: &Arguments, seed: u64) -> Profile {
         partitions: arguments.partitions,
         crashes: arguments.crashes,
     }
+}
+
+/// The command that runs the plan of a seed.
+fn command_of_seed(arguments: &Arguments, seed: u64) -> String {
+    format!("{} --seed {seed}{}", command(arguments), flags(&profile(arguments, seed)))
 }
 
 /// What must be said to get the plans of a profile, beside the seed.
@@ -361,7 +380,7 @@ impl Outcome {
             output.line(format!("see it again with: {command}"))?;
             if let Some(plan) = plan {
                 output.line("")?;
-                output.line(plan.to_string())?;
+                output.line(plan)?;
             }
         }
         let mut table = Table::new([("", Align::Left), ("", Align::Right)]);

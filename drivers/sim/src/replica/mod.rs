@@ -13,7 +13,7 @@ mod writer;
 use std::collections::VecDeque;
 
 use antiphon::codes::Code;
-use antiphon::op::{DocumentId, Entry};
+use antiphon::op::{DocumentId, Entry, ReplicaId};
 use antiphon::replica::{Admission, Config, Event, Input, LinkId, Misuse, Output, Replica, Ticket};
 use antiphon::rng::Rng;
 use antiphon::storage::Storage;
@@ -45,6 +45,11 @@ pub trait App: Sized {
     /// A process starts.
     fn start(setup: &Setup) -> Self;
 
+    /// Where it is, before each input that comes to its node.
+    fn here(&mut self, here: Here) {
+        let _ = here;
+    }
+
     /// Its user does something: what the replica is to do then.
     fn act(&mut self, action: Self::Action, at: When) -> Vec<Input>;
 
@@ -54,8 +59,19 @@ pub trait App: Sized {
         Vec::new()
     }
 
+    /// The replica did not take what it was to do.
+    fn declined(&mut self, input: &Input, misuse: &Misuse) {
+        let _ = (input, misuse);
+    }
+
+    /// A snapshot stands in the place of all entries of a document's log below the horizon: its body, as the authority's app
+    /// has made it.
+    fn snapshot(&mut self, document: &DocumentId, horizon: u64, body: &[u8]) {
+        let _ = (document, horizon, body);
+    }
+
     /// An entry of a document's log is durable. Each comes once, in the order of the log, own ones among the others; after
-    /// a start all of them from the first on.
+    /// a start, and where the app opens a document again, all of them from the first on.
     fn entry(&mut self, document: &DocumentId, entry: &Entry) {
         let _ = (document, entry);
     }
@@ -70,6 +86,15 @@ pub trait App: Sized {
     fn laws() -> Vec<Box<dyn Law<ReplicaNode<Self>>>> {
         Vec::new()
     }
+}
+
+/// Where an app is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Here {
+    /// Who its replica is.
+    pub replica: ReplicaId,
+    /// What the wall clock shows: microseconds since 1970. That it has jumped is seen when the user does something.
+    pub wall: i64,
 }
 
 /// When a user does something.
@@ -92,6 +117,8 @@ pub struct ReplicaNode<A> {
     /// Questions that the host has not answered, and when it does.
     asked: VecDeque<(Instant, Ticket)>,
     log: Reader,
+    /// How far the wall clock was ahead of the monotonic one when it was read last: microseconds.
+    wall_ahead: i64,
 }
 
 type NodeOutput = node::Output<<ReplicaDisk as Disk>::Request, Told>;
@@ -133,6 +160,15 @@ impl<A: App> ReplicaNode<A> {
         &self.links
     }
 
+    /// Hands the app to somebody who does something with it, and the replica what comes of that.
+    pub(crate) fn with_app<T>(&mut self, now: Instant, act: impl FnOnce(&mut A) -> (T, Vec<Input>)) -> T {
+        self.tell_where(now);
+        let (done, wanted) = act(&mut self.app);
+        self.app_inputs(now, wanted);
+        self.collect(now);
+        done
+    }
+
     /// Hands the replica an input of the app's, and deals with what comes of it.
     pub(super) fn app_input(&mut self, now: Instant, input: Input) {
         self.app_inputs(now, vec![input]);
@@ -142,8 +178,16 @@ impl<A: App> ReplicaNode<A> {
     fn app_inputs(&mut self, now: Instant, inputs: Vec<Input>) {
         for input in inputs {
             let told = match self.replica.handle(now, input.clone()) {
-                Ok(()) => Told::Took(input),
-                Err(misuse) => Told::Declined(misuse),
+                Ok(()) => {
+                    if let Input::Open { document, .. } = &input {
+                        self.log.begin_anew(document);
+                    }
+                    Told::Took(input)
+                }
+                Err(misuse) => {
+                    self.app.declined(&input, &misuse);
+                    Told::Declined(misuse)
+                }
             };
             self.outputs.push_back(node::Output::Event(told));
         }
@@ -188,6 +232,12 @@ impl<A: App> ReplicaNode<A> {
         self.app_inputs(now, wanted);
     }
 
+    fn tell_where(&mut self, now: Instant) {
+        let monotonic = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let wall = monotonic.saturating_add(self.wall_ahead);
+        self.app.here(Here { replica: self.replica.id(), wall });
+    }
+
     /// The host lets everyone in, sooner or later.
     fn answer(&mut self, now: Instant) {
         while self.asked.front().is_some_and(|(at, _)| *at <= now) {
@@ -198,12 +248,21 @@ impl<A: App> ReplicaNode<A> {
     }
 }
 
+/// How far a wall clock is ahead of a monotonic one.
+fn ahead(wall: i64, now: Instant) -> i64 {
+    wall.saturating_sub(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
 impl<A: App> Machine for ReplicaNode<A> {
     type Input = node::Input<A::Action, <ReplicaDisk as Disk>::Reply>;
     type Output = NodeOutput;
     type Misuse = Misuse;
 
     fn handle(&mut self, now: Instant, input: Self::Input) -> Result<(), Misuse> {
+        if let node::Input::Act { wall, .. } = &input {
+            self.wall_ahead = ahead(*wall, now);
+        }
+        self.tell_where(now);
         match input {
             node::Input::Connected { link, transport, upstream } => {
                 self.links.push(link);
@@ -269,13 +328,15 @@ impl<A: App> Node for ReplicaNode<A> {
         let entropy = std::array::from_fn(|_| rng.next_u64() as u8);
         let replica = Replica::new(setup.config.clone(), identity, entropy);
         let (outputs, links, asked) = (VecDeque::new(), Vec::new(), VecDeque::new());
-        let mut node = Self { replica, app: A::start(setup), setup: setup.clone(), outputs, links, asked, log };
         let now = start.now.instant;
-        let opens = setup
-            .documents
-            .iter()
-            .map(|(document, options)| Input::Open { document: document.clone(), options: options.clone() });
-        node.app_inputs(now, opens.collect());
+        let (app, setup, wall_ahead) = (A::start(setup), setup.clone(), ahead(start.now.wall, now));
+        let mut node = Self { replica, app, setup, outputs, links, asked, log, wall_ahead };
+        node.tell_where(now);
+        let documents = node.setup.documents.iter();
+        let opens = documents
+            .map(|(document, options)| Input::Open { document: document.clone(), options: options.clone() })
+            .collect();
+        node.app_inputs(now, opens);
         node.collect(now);
         Ok(node)
     }

@@ -6,6 +6,7 @@ use antiphon::op::DocumentId;
 use antiphon::replica::Ticket;
 use antiphon::storage::{Request, Storage, Transaction};
 use antiphon_memory::MemoryStorage;
+use bytes::Bytes;
 
 use super::App;
 
@@ -45,11 +46,16 @@ impl Reader {
                 app.reset(&document);
             }
             Transaction::Install { document, .. } => {
-                self.given.insert(document.clone(), 1); // the snapshot's
+                self.given.insert(document.clone(), 0); // the snapshot is read when the document is loaded
                 app.reset(&document);
             }
             Transaction::Identity(_) | Transaction::Compact { .. } | Transaction::Stage { .. } => {}
         }
+    }
+
+    /// The app opens a document: it is given all of it again.
+    pub(super) fn begin_anew(&mut self, document: &DocumentId) {
+        self.given.remove(document);
     }
 
     /// Gives the app what it was not given, up to a position where the log ends now.
@@ -58,6 +64,12 @@ impl Reader {
         if *given > to {
             *given = 0; // the storage has lost entries behind our back
             app.reset(document);
+        }
+        if *given == 0
+            && let Some((horizon, body)) = snapshot(&mut self.storage, document)
+        {
+            app.snapshot(document, horizon, &body);
+            *given = horizon;
         }
         while *given < to {
             let Ok(entries) = self.storage.read(document, *given, 1 << 20) else { return };
@@ -70,4 +82,12 @@ impl Reader {
             *given = (*given + entries.len() as u64).min(to);
         }
     }
+}
+
+/// What stands in the place of a document's first entries, and where those that are there begin.
+fn snapshot(storage: &mut MemoryStorage, document: &DocumentId) -> Option<(u64, Bytes)> {
+    let stored = storage.document(document).ok()?;
+    let id = stored.snapshot?;
+    let body = storage.snapshot(document, id, u64::from(id.head_bytes), u64::MAX).ok()?;
+    Some((stored.horizon, body))
 }

@@ -8,11 +8,11 @@ use antiphon::replica::{Event, Input};
 use super::{View, change};
 use crate::laws::Law;
 use crate::replica::logs::{DocumentNumber, Item};
-use crate::replica::{Copy, ReplicaNode, Told, Writer};
+use crate::replica::{App, Copy, ReplicaNode, Told};
 use crate::world::{Happening, NodeId};
 
 /// Every body that an app wrote stands at most once in each log, whatever op it is the body of; and one that was ever
-/// durable is not lost, unless every disk that held it was set back, or an app was handed it.
+/// durable is not lost, unless every disk that held it was set back, or an app was handed it: then both may be.
 ///
 /// It needs an app whose bodies all differ.
 #[derive(Default)]
@@ -40,6 +40,14 @@ struct Held {
 }
 
 impl Bodies {
+    /// Whether a body that no app was handed stands in a log twice. One that was handed over may have been to several apps,
+    /// each of which has written it again.
+    fn stands_twice(&self, document: DocumentNumber, items: &[Item]) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut bodies = items.iter().map(|item| item.body.0);
+        bodies.any(|body| !seen.insert(body) && !self.excused.contains(&(document, body)))
+    }
+
     /// The log of a node is another one, or what was put aside is gone: counts anew what is there.
     fn count_anew(&mut self, place: (NodeId, DocumentNumber), copy: &Copy, excused: bool) {
         let Self { held, disks, excused: forgiven, doubles, .. } = self;
@@ -64,12 +72,12 @@ impl Bodies {
     }
 }
 
-impl Law<ReplicaNode<Writer>> for Bodies {
+impl<A: App> Law<ReplicaNode<A>> for Bodies {
     fn name(&self) -> &'static str {
         "bodies"
     }
 
-    fn check(&mut self, scene: &View<'_, Writer>, happening: &Happening<ReplicaNode<Writer>>) -> Result<(), String> {
+    fn check(&mut self, scene: &View<'_, A>, happening: &Happening<ReplicaNode<A>>) -> Result<(), String> {
         match happening {
             Happening::Told { node, event: Told::Took(Input::Append { bodies, .. }) } => {
                 self.pending.entry(*node).or_default().extend(bodies.iter().map(|body| BodyHash::of(body).0));
@@ -114,13 +122,13 @@ impl Law<ReplicaNode<Writer>> for Bodies {
         }
         // Where an author has two histories, the ops of one of them are written again under another id.
         let forked = scene.ledger.history(change.document).is_forked();
-        if held.log.len() != copy.items.len() && !forked {
+        if held.log.len() != copy.items.len() && !forked && self.stands_twice(change.document, &copy.items) {
             return Err(format!("{} holds what an app wrote once more than once", change.node));
         }
         Ok(())
     }
 
-    fn at_rest(&mut self, scene: &View<'_, Writer>) -> Result<(), String> {
+    fn at_rest(&mut self, scene: &View<'_, A>) -> Result<(), String> {
         if let Some((node, pending)) = self.pending.iter().find(|(_, pending)| !pending.is_empty()) {
             return Err(format!("{} bodies that the app of {node} appended never became durable", pending.len()));
         }
@@ -129,7 +137,10 @@ impl Law<ReplicaNode<Writer>> for Bodies {
             let excused = self.doubles && scene.ledger.history(document).is_forked();
             let agree = !excused && copies.windows(2).all(|pair| pair[0].1.digest == pair[1].1.digest);
             let held = |node| self.held.get(&(node, document)).map_or(0, |held| held.log.len());
-            if let Some((node, _)) = copies.iter().find(|(node, copy)| agree && held(*node) != copy.items.len()) {
+            let twice = |(node, copy): &&(NodeId, &Copy)| {
+                agree && held(*node) != copy.items.len() && self.stands_twice(document, &copy.items)
+            };
+            if let Some((node, _)) = copies.iter().find(twice) {
                 return Err(format!("{node} and all others hold what an app wrote once more than once"));
             }
         }
