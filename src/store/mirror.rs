@@ -1,11 +1,4 @@
-//! A store that is kept equal to a document: what is written to it goes into the document, what is in the document is
-//! joined to it.
-//!
-//! The host moves bodies: it appends what [`Mirror::outgoing`] gives, and hands over with [`Mirror::apply`] what the
-//! document has, in its order, whoever wrote it. It says when the document is read from its beginning
-//! ([`attach`](Mirror::attach), [`restart`](Mirror::restart)) and when that has come to its end
-//! ([`finish`](Mirror::finish)); in between the store stays as it is, so that a document that began anew (a fork was
-//! mended, a disk lost its end) takes back what it no longer has at once, with all that is told of it.
+//! A store that is kept equal to a document.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -35,7 +28,14 @@ pub enum Direction {
 /// Bytes of bodies that wait for the document, and a body more, before nothing more can be written: 16 MiB.
 pub const UNSEEN_BYTES_MAX: usize = 16 << 20;
 
-/// A store and its document, which may be attached or not. See the [module](self).
+/// A store that is kept equal to a document: what is written to it goes into the document, what is in the document is
+/// joined to it.
+///
+/// The host moves bodies: it appends what [`outgoing`](Self::outgoing) gives, and hands over with [`apply`](Self::apply)
+/// what the document has, in its order, whoever wrote it. It says when the document is read from its beginning
+/// ([`attach`](Self::attach), [`restart`](Self::restart)) and when that has come to its end ([`finish`](Self::finish)); in
+/// between the store stays as it is, so that a document that began anew (a fork was mended, a disk lost its end) takes back
+/// what it no longer has at once, with all that is told of it.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     store: Store,

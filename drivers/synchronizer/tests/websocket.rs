@@ -95,7 +95,7 @@ fn tb_n2_reconnect_with_remote_only_changes() {
         }
         server.listen(Some(address));
         let all = [("felix", 11), ("fido", 10), ("server", 12)];
-        let all = legs(&[&all[1..2], &all[..2], &all][round as usize]);
+        let all = legs([&all[1..2], &all[..2], &all][round as usize]);
         for (store, synchronizer) in [(fido, first), (felix, second), (&served, &synchronizer)] {
             wait(synchronizer.reaches(|_| content(store) == all)).unwrap();
         }
