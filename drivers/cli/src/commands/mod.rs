@@ -47,8 +47,15 @@ pub(crate) enum Command {
     /// Deletes a cell, a row, a table, values, or all that a store holds
     Del(del::Arguments),
     /// Prints what changes in a store, as it does
+    ///
+    /// One line a change: when it was written, by the clock of whoever wrote it; which replica that was; and what it is now.
+    /// It tells what comes from when it is in step on, after a first line that says so; `antiphon get` shows what there is.
+    /// It goes on until it is interrupted, and connects again when the connection is lost.
     Watch(watch::Arguments),
     /// Sets in a store what is in a file of JSON or CSV
+    ///
+    /// What the store holds besides stays. The file is read twice: if it is no good, nothing is written. It is written in
+    /// transactions of whole rows: of an import that is interrupted some are there, and it can be done again.
     Import(import::Arguments),
     /// Writes what a store holds, as JSON or CSV
     Export(export::Arguments),

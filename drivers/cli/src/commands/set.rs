@@ -9,6 +9,8 @@ use crate::output::Output;
 use crate::stores::{self, Reach};
 
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "antiphon set [OPTIONS] <DOC> <TABLE> <ROW> <CELL> <VALUE>\n       \
+    antiphon set [OPTIONS] <DOC> --value <NAME> <VALUE>")]
 pub(crate) struct Arguments {
     /// The document: NAME, or NAME@BRANCH/SCOPE
     #[arg(value_name = "DOC")]

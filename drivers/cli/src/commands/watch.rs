@@ -14,10 +14,6 @@ use crate::error::Failure;
 use crate::output::Output;
 use crate::stores::{self, PartArguments, Reach, shown, shown_name};
 
-/// Prints one line a change: when it was written, by the clock of whoever wrote it; who that was; and what it is now.
-///
-/// It tells what comes from when it is in step on, after a first line that says so; `antiphon get` shows what there is. It
-/// goes on until it is interrupted, and connects again when the connection is lost.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The document: NAME, or NAME@BRANCH/SCOPE

@@ -179,7 +179,9 @@ impl Opened<'_> {
         let foreign = statistics.malformed;
         if foreign > self.foreign.replace(foreign) {
             if statistics.loads == 0 {
-                let what = format!("{} is no store: none of its {foreign} ops is a store's", self.document);
+                let ops = if foreign == 1 { "op" } else { "ops" };
+                let what =
+                    format!("{} is no store: it has {foreign} {ops} of another kind, and no other", self.document);
                 let remedy = "read it with `antiphon tail`, or give the name of a store, which `antiphon set` makes";
                 return Err(Failure::new("not_a_store", what, remedy));
             }

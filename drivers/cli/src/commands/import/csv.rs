@@ -12,11 +12,12 @@ use crate::stores::{parse, shown_name};
 /// Reads a file from its beginning to its end.
 pub(super) fn read(file: File, table: &str, key: Option<&str>, take: &mut Take<'_>) -> Result<(), Bad> {
     let mut reader = ReaderBuilder::new().from_reader(file);
-    let names = reader.headers().map_err(|error| bad(&error))?.clone();
+    let names = reader.headers().map_err(|error| bad(&error, 1))?.clone();
     let key = check(&names, key)?;
     let mut record = StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| bad(&error))? {
-        let line = record.position().map_or(0, csv::Position::line);
+    // As a spreadsheet counts: a field may have several lines, and their ends one byte or two.
+    let mut line = 2;
+    while reader.read_record(&mut record).map_err(|error| bad(&error, line))? {
         let row = match key {
             None => line.to_string(),
             Some(key) => match &record[key] {
@@ -37,6 +38,7 @@ pub(super) fn read(file: File, table: &str, key: Option<&str>, take: &mut Take<'
         if !take(Unit::Row { table: table.to_owned(), row, cells }) {
             break;
         }
+        line += 1;
     }
     Ok(())
 }
@@ -74,8 +76,7 @@ fn at(line: u64, error: String) -> Bad {
     Bad { error: format!("line {line}: {error}"), remedy: "change it there: nothing was imported" }
 }
 
-fn bad(error: &csv::Error) -> Bad {
-    let line = error.position().map_or(0, csv::Position::line);
+fn bad(error: &csv::Error, line: u64) -> Bad {
     match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             at(line, format!("{len} fields, where the first line has {expected_len}"))

@@ -9,17 +9,13 @@ use std::path::{Path, PathBuf};
 use antiphon::op::DocumentId;
 use antiphon::store::{NAME_BYTES_MAX, Transaction, Value, WriteError};
 use async_channel::Sender;
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish};
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::output::Output;
 use crate::stores::{self, Opened, Reach};
 
-/// Sets all that is in a file; what the store holds besides stays.
-///
-/// The file is read twice: if it is no good, nothing is written. It is written in transactions of whole rows; of an import
-/// that is interrupted those are there which were written, and it can be done again.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The document: NAME, or NAME@BRANCH/SCOPE
@@ -91,25 +87,25 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     })?;
     let late = std::thread::scope(|scope| {
         let (sender, batches) = async_channel::bounded(BATCHES_MAX);
-        let reading = scope.spawn(move || {
+        scope.spawn(move || {
             let mut batch = Batch::new(sender);
             let read = format.read(file, &mut |unit| batch.take(unit));
             batch.end(read);
         });
-        let done = stores::run(document, reach, output, async |opened, output| {
+        // When it is over, the thread ends by itself: nobody takes any more of what it reads.
+        stores::run(document, reach, output, async |opened, output| {
             opened.ready_to_write().await?;
             let target = if output.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
             let bar = ProgressBar::with_draw_target(Some(all.cells + all.values), target);
+            let bar = bar.with_finish(ProgressFinish::AndClear);
             while let Ok(batch) = batches.recv().await {
                 let batch = batch?;
                 write(opened, &batch).await?;
                 bar.inc(batch.iter().map(Unit::len).sum());
             }
-            bar.finish_and_clear();
+            drop(bar);
             opened.keep().await
-        });
-        drop(reading); // it ends by itself: nobody takes any more of it
-        done
+        })
     })?;
     let Count { rows, cells, values } = all;
     if output.is_json() {
