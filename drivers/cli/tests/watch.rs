@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
+
 use common::{Process, Scratch, Server, run};
 use serde_json::{Value, json};
 
@@ -48,14 +50,15 @@ fn what_another_process_sets() {
 }
 
 #[test]
-fn nobody_reads_any_more() {
+fn when_nobody_reads_any_more_it_ends() {
     let server = Server::memory();
-    let mut watch = Process::spawn({
-        let mut command = common::antiphon(["watch", "pets", "--connect", &server.url]);
-        command.stdout(std::process::Stdio::piped());
-        command
-    });
-    assert_eq!(watch.line(), "watching pets");
-    watch.signal(rustix::process::Signal::INT);
-    assert_eq!(watch.child.wait().expect("it ends").code(), None, "a signal ends it");
+    let mut watch = common::antiphon(["watch", "pets", "--connect", &server.url]).spawn().expect("the binary runs");
+    let mut stdout = BufReader::new(watch.stdout.take().expect("piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    assert_eq!(line, "watching pets\n");
+    drop(stdout);
+    run(&["set", "pets", "--value", "open", "true", "--connect", &server.url], "").good();
+    let ended = watch.wait_with_output().expect("it ends");
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
 }
