@@ -7,6 +7,7 @@ mod host;
 mod logging;
 mod output;
 mod progress;
+mod stores;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::error::Failure;
 
@@ -36,6 +37,11 @@ impl Output {
         written.map_err(|error| Failure::output(&error))
     }
 
+    /// What `write` writes, as it is.
+    pub(crate) fn with(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        write(&mut self.stream).map_err(|error| Failure::output(&error))
+    }
+
     /// Brings what was written on its way.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.stream.flush().map_err(|error| Failure::output(&error))
@@ -64,21 +70,34 @@ pub(crate) enum Align {
 
 impl Table {
     pub(crate) fn new<const N: usize>(headline: [(&str, Align); N]) -> Self {
-        let columns = headline.iter().map(|(_, align)| *align).collect();
-        Self { columns, rows: vec![headline.iter().map(|(name, _)| (*name).to_owned()).collect()] }
+        Self::with(headline.into_iter().map(|(name, align)| (name.to_owned(), align)))
+    }
+
+    /// The same, where the columns are not known beforehand.
+    pub(crate) fn with(headline: impl IntoIterator<Item = (String, Align)>) -> Self {
+        let (names, columns) = headline.into_iter().unzip();
+        Self { columns, rows: vec![names] }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [&dyn fmt::Display; N]) {
-        self.rows.push(cells.iter().map(ToString::to_string).collect());
+        self.row_of(cells.iter().map(ToString::to_string));
+    }
+
+    /// The same, of as many cells as there are columns.
+    pub(crate) fn row_of(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
         let widths: Vec<_> = (0..self.columns.len()).map(width).collect();
         self.rows.iter().map(move |row| {
-            let cells = row.iter().zip(&self.columns).zip(&widths).map(|((cell, align), width)| match align {
-                Align::Left => format!("{cell:<width$}"),
-                Align::Right => format!("{cell:>width$}"),
+            let cells = row.iter().zip(&self.columns).zip(&widths).map(|((cell, align), width)| {
+                let blank = " ".repeat(width - cell.width());
+                match align {
+                    Align::Left => format!("{cell}{blank}"),
+                    Align::Right => format!("{blank}{cell}"),
+                }
             });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
@@ -94,6 +113,8 @@ mod tests {
         let mut table = Table::new([("who", Align::Left), ("ops", Align::Right), ("", Align::Left)]);
         table.row([&"täglich", &7, &"x"]);
         table.row([&"b", &1234, &""]);
-        assert_eq!(table.lines().collect::<Vec<_>>(), ["who       ops", "täglich     7  x", "b        1234"]);
+        table.row([&"猫", &1, &""]);
+        let shown = ["who       ops", "täglich     7  x", "b        1234", "猫          1"];
+        assert_eq!(table.lines().collect::<Vec<_>>(), shown);
     }
 }

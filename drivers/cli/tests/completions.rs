@@ -8,7 +8,7 @@ use common::run;
 fn every_shell_learns_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell], "").good();
-        for command in ["serve", "append", "tail", "sync", "log", "demo", "completions"] {
+        for command in ["serve", "append", "tail", "sync", "log", "set", "watch", "demo", "completions"] {
             assert!(script.contains(command), "{shell} does not know {command}");
         }
         let json = run(&["completions", shell, "--json"], "").object();

@@ -15,6 +15,11 @@ fn seeds_end_in_step() {
         assert!(ops.parse::<u64>().is_ok_and(|ops| ops > 400), "seed {seed}: {last}");
         assert!(heads.len() == 16 && heads.bytes().all(|digit| digit.is_ascii_hexdigit()), "seed {seed}: {last}");
         assert!(told.lines().any(|line| line.contains("SIGKILL")), "{told}");
+        let hash = |name| told.lines().find_map(|line| line.strip_prefix(&format!("store {name}: content hash ")));
+        assert!(hash("fido").is_some_and(|hash| hash.len() == 32) && hash("fido") == hash("felix"), "{told}");
+        for pet in ["fido           woof   dog", "felix  black          cat"] {
+            assert!(told.lines().any(|line| line == pet), "{pet:?} is not in {told}");
+        }
     }
 }
 
@@ -29,6 +34,8 @@ fn json_tells_the_same() {
     let killed = acts.iter().find(|act| act["act"].as_str().is_some_and(|act| act.contains("SIGKILL")));
     let ops = &killed.expect("the server is killed")["ops"];
     assert!(ops["server"].as_u64() < ops["a"].as_u64(), "they wrote on while it was gone: {ops}");
+    let pets = &acts.last().expect("there are acts")["pets"]["content"]["tables"]["pets"];
+    assert_eq!((&pets["fido"]["species"], &pets["felix"]["species"]), (&"dog".into(), &"cat".into()));
     assert_eq!((&outcome["in_step"], &outcome["replicas"]), (&true.into(), &4.into()));
     assert_eq!(outcome["heads"].as_str().expect("text").len(), 16);
     let last = &acts.last().expect("there are acts")["ops"];

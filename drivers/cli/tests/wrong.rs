@@ -14,7 +14,21 @@ fn command_lines_that_cant_be_meant() {
     let data = scratch.name("data");
     let somewhere = ["--connect", "ws://localhost"];
     // Every command with a flag that it does not have.
-    for command in ["serve", "append", "tail", "sync", "log", "demo", "completions"] {
+    for command in [
+        "serve",
+        "append",
+        "tail",
+        "sync",
+        "log",
+        "set",
+        "get",
+        "del",
+        "watch",
+        "import",
+        "export",
+        "demo",
+        "completions",
+    ] {
         demand(&[command, "--speed"], 2, "usage", &["--speed", &format!("antiphon {command} --help")]);
     }
     // Every command that takes a document, with names that none can have.
@@ -36,11 +50,11 @@ fn command_lines_that_cant_be_meant() {
         ("ws://localhost:0", "port"),
         ("ws://me@localhost", "user"),
     ] {
-        for command in ["append", "tail", "sync"] {
+        for command in ["append", "tail", "sync", "get", "del", "watch", "export"] {
             demand(&[command, "notes", "--data", &data, "--connect", url], 2, "usage", &[word, "; "]);
         }
     }
-    for command in ["append", "tail", "sync"] {
+    for command in ["append", "tail", "sync", "get", "del", "watch", "export"] {
         let with = |rest: &[&'static str]| [&[command, "notes"], &somewhere[..], rest].concat();
         demand(&with(&["--timeout", "soon"]), 2, "usage", &["seconds"]);
         demand(&with(&["--timeout", "-1"]), 2, "usage", &["--timeout"]);
@@ -124,7 +138,7 @@ fn servers_that_are_not_what_they_should_be() {
         (&no_http, &["no WebSocket server", "--connect"]),
     ];
     for (url, words) in cases {
-        for command in ["append", "tail", "sync"] {
+        for command in ["append", "tail", "sync", "get", "del", "watch", "export"] {
             demand(&[command, "notes", "--connect", url], 1, "connect", words);
         }
     }

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     if output.is_json() { output.object(&log) } else { log.tell(output) }
 }
 
-pub(super) fn unknown(document: &DocumentId, data: &Path, documents: &[DocumentId]) -> Failure {
+pub(crate) fn unknown(document: &DocumentId, data: &Path, documents: &[DocumentId]) -> Failure {
     const NAMED_MAX: usize = 8;
     let error = format!("{} holds no document {document}", data.display());
     let named: Vec<_> = documents.iter().take(NAMED_MAX).map(ToString::to_string).collect();

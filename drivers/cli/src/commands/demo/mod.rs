@@ -1,5 +1,7 @@
-//! `antiphon demo`: two writers, a late reader, and a server that is killed; and what is on disk in the end.
+//! `antiphon demo`: two writers, a late reader, and a server that is killed; two stores that are in step by themselves; and
+//! what is on disk in the end.
 
+mod pets;
 mod server;
 mod verdict;
 
@@ -20,6 +22,7 @@ use crate::error::Failure;
 use crate::host::{self, Host, Place, Purpose};
 use crate::output::Output;
 
+use pets::Pets;
 use server::Server;
 
 /// How long they may take to agree.
@@ -40,6 +43,8 @@ struct Act {
     at_ms: u128,
     act: String,
     ops: Ops,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pets: Option<Pets>,
 }
 
 /// Durable at each.
@@ -201,7 +206,10 @@ impl<'a> Demo<'a> {
         self.c = Some(c);
         self.write(20)?;
         self.tell("c comes late, while a and b write on".into())?;
-        self.agree("c has read all of it")
+        self.agree("c has read all of it")?;
+
+        let pets = block_on(pets::meet([self.a.node(), self.b.node()]))?;
+        self.tell_of("stores fido, at a, and felix, at b, have set a pet each, and hold both".into(), Some(pets))
     }
 
     /// Both write at the same time, each about as many ops.
@@ -267,13 +275,18 @@ impl<'a> Demo<'a> {
     }
 
     fn tell(&mut self, act: String) -> Result<(), Failure> {
-        let act = Act { at_ms: self.begun.elapsed().as_millis(), act, ops: self.held() };
+        self.tell_of(act, None)
+    }
+
+    fn tell_of(&mut self, act: String, pets: Option<Pets>) -> Result<(), Failure> {
+        let act = Act { at_ms: self.begun.elapsed().as_millis(), act, ops: self.held(), pets };
         let told = if self.output.is_json() {
             self.output.object(&act)
         } else {
-            let Act { at_ms, act, ops: Ops { server, a, b, c } } = act;
+            let Act { at_ms, act, ops: Ops { server, a, b, c }, pets } = act;
             let at = format!("{}.{:03} s", at_ms / 1000, at_ms % 1000);
-            self.output.line(format!("{at:>8}  {server:>6} {a:>4} {b:>4} {c:>4}  {act}"))
+            let told = self.output.line(format!("{at:>8}  {server:>6} {a:>4} {b:>4} {c:>4}  {act}"));
+            told.and_then(|()| pets.map_or(Ok(()), |pets| pets.tell(self.output)))
         };
         self.shown(told)
     }
