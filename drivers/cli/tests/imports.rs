@@ -91,6 +91,12 @@ fn a_file_that_is_no_good_is_refused_whole() {
     demand(&["import", "pets", &good, "--key", "c", "--data", &data], 1, "input", &["no column c", "a, b"]);
     demand(&["import", "pets", &scratch.name("none.csv"), "--data", &data], 1, "input", &["none.csv"]);
     demand(&["import", "pets", &scratch.name("pets.txt"), "--data", &data], 2, "usage", &["pets.txt", ".csv"]);
+    #[cfg(unix)]
+    {
+        let made = std::process::Command::new("mkfifo").arg(scratch.path("pipe.csv")).status();
+        assert!(made.expect("mkfifo is there").success());
+        demand(&["import", "pets", &scratch.name("pipe.csv"), "--data", &data], 1, "input", &["is no file"]);
+    }
     let json = scratch.name("half.json");
     demand(&["import", "pets", &json, "--key", "c", "--data", &data], 2, "usage", &["--key"]);
     assert!(!scratch.path("data").exists(), "what is no good leaves nothing behind");

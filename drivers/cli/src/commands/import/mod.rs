@@ -160,10 +160,11 @@ impl Format<'_> {
     fn read(&self, path: &Path, take: &mut Take<'_>) -> Result<(), Failure> {
         let bad = |error: String| Failure::new("input", error, "see that it is a file of JSON or CSV that may be read");
         let unreadable = |error| bad(format!("{} can't be read: {error}", path.display()));
-        let file = File::open(path).map_err(unreadable)?;
-        if !file.metadata().map_err(unreadable)?.is_file() {
+        // A pipe can't be read twice, and to open it might take for ever.
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(bad(format!("{} is no file", path.display())));
         }
+        let file = File::open(path).map_err(unreadable)?;
         let read = match self {
             Self::Json => json::read(file, take),
             Self::Csv { table, key } => csv::read(file, table, *key, take),
