@@ -99,6 +99,10 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
         return Ok(());
     }
     let transaction = connection.transaction()?;
+    if done == 0 {
+        // Else free pages can't be given back. It writes, so not before the rest is written too.
+        transaction.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     for step in missing {
         step(&transaction)?;
     }

@@ -370,7 +370,6 @@ fn connect(file: &Path, options: &Options) -> Result<Connection, Fault> {
     let set =
         |connection: &Connection, name, value: i64| connection.pragma_update_and_check(None, name, value, |_| Ok(()));
     connection.pragma_update(None, "page_size", schema::PAGE_BYTES as i64)?; // of a new database
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?; // of a new one too: pages can be given back
     connection.pragma_update(None, "cache_size", -((options.cache_max >> 10) as i64))?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;

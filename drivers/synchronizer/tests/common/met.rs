@@ -32,18 +32,18 @@ struct Peer {
     clock: Arc<AtomicU64>,
 }
 
-/// Stores over a network.
+/// Stores over a network: linked when they first meet, for what they write before that none of them is to have heard of.
 pub struct Met<N> {
     network: N,
-    /// How many peers the first and the others have.
-    peers: (usize, usize),
+    /// How many peers the first and the others have; `None`, while nobody has met.
+    peers: Option<(usize, usize)>,
     /// In the order of their clients.
     all: Vec<Peer>,
 }
 
 impl<N: Network> Met<N> {
     fn link(&mut self) {
-        self.peers = self.network.join(&self.all.iter().map(|peer| &peer.node).collect::<Vec<_>>());
+        self.peers = Some(self.network.join(&self.all.iter().map(|peer| &peer.node).collect::<Vec<_>>()));
     }
 }
 
@@ -62,9 +62,7 @@ impl<N: Network> Meeting for Met<N> {
             drop(synchronizer.start());
             Peer { node, store, synchronizer, clock }
         };
-        let mut met = Self { network: N::new(), peers: (0, 0), all: nodes.into_iter().map(peer).collect() };
-        met.link();
-        met
+        Self { network: N::new(), peers: None, all: nodes.into_iter().map(peer).collect() }
     }
 
     fn write(&mut self, store: usize, wall: u64, writes: &[Write]) {
@@ -77,9 +75,13 @@ impl<N: Network> Meeting for Met<N> {
 
     /// When each has been in step once, all have handed out what they wrote; the second time they have all that.
     fn meet(&mut self) {
+        if self.peers.is_none() {
+            self.link();
+        }
+        let (first, others) = self.peers.expect("they are linked");
         for _ in 0..2 {
             for (index, Peer { synchronizer, .. }) in self.all.iter().enumerate() {
-                let peers = if index == 0 { self.peers.0 } else { self.peers.1 };
+                let peers = if index == 0 { first } else { others };
                 let all = synchronizer.reaches(|status| status.phase == Phase::InStep && status.peers == peers);
                 wait(all).unwrap();
             }
