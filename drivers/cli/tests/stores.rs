@@ -3,7 +3,7 @@
 mod common;
 
 use common::demand::demand;
-use common::{Scratch, Server, run};
+use common::{Scratch, Server, run, text};
 use serde_json::{Value, json};
 
 #[test]
@@ -160,4 +160,23 @@ fn a_document_of_another_kind_is_none() {
     let mixed = run(&["get", "pets", "t", "r", "c", "--data", &data], "");
     assert_eq!((mixed.code, mixed.stdout.as_slice()), (Some(0), &b"1\n"[..]));
     assert!(mixed.stderr.contains("1 of its ops are none of a store"), "{}", mixed.stderr);
+}
+
+/// The same thousand cells are imported again and again, and what the server holds stays of their size.
+#[test]
+fn a_server_that_holds_a_store_compacts_it() {
+    let scratch = Scratch::new();
+    let (data, mine, file) = (scratch.name("srv"), scratch.name("mine"), scratch.path("table.csv"));
+    let server = Server::with(&["--data", &data, "--store", "numbers"]);
+    for round in 0..12 {
+        let rows: Vec<_> = (0..1000).map(|row| format!("row{row},{}\n", 1_000_000 + row + 1000 * round)).collect();
+        std::fs::write(&file, format!("name,number\n{}", rows.concat())).expect("there is room");
+        let import = ["import", "numbers", text(&file), "--key", "name", "--data", &mine, "--connect", &server.url];
+        run(&import, "").good();
+    }
+    server.terminate();
+    let log = run(&["log", "numbers", "--data", &data, "--json"], "").object();
+    assert!(log["horizon"].as_u64() > Some(0), "it was compacted: {log}");
+    let all = run(&["get", "numbers", "--data", &data, "--json"], "").object();
+    assert_eq!(all["tables"]["table"]["row7"]["number"], json!(1_011_007));
 }

@@ -172,33 +172,13 @@ impl Synchronizer {
     }
 
     fn try_begin(&self, initial: Option<Initial>) -> Result<u64, Error> {
-        let bound = &self.0;
-        let mut state = bound.state();
-        if state.run == Run::Running {
-            return Ok(state.starts); // it is in the middle of it
-        }
-        let Options { direction, authority, .. } = bound.options;
-        let options = replica::Options {
-            access: if direction == Direction::Load { Access::Read } else { Access::Write },
-            authority,
-            salvage: Salvage::Append,
-            ..replica::Options::default()
+        let start = match self.0.begin(initial)? {
+            Begun::Anew(start) => start,
+            Begun::Before(start) => return Ok(start),
         };
-        {
-            let mut inner = bound.store.lock();
-            if inner.is_bound {
-                return Err(Error::Busy);
-            }
-            bound.node.open_document(&bound.document, options)?;
-            bound.node.spawn(work::work(bound.clone(), state.starts + 1))?;
-            inner.mirror.set_client(ClientId::of(bound.node.inspect(antiphon::replica::Replica::id)));
-            inner.mirror.attach(direction);
-            inner.is_bound = true;
-        }
-        (state.run, state.initial, state.was_in_step) = (Run::Running, initial, false);
-        (state.position, state.closed) = (0, None);
-        state.starts += 1;
-        Ok(state.starts)
+        // Nothing is locked here: if the node has stopped, the work is dropped, and says so.
+        self.0.node.spawn(work::work(self.0.clone(), start))?;
+        Ok(start)
     }
 
     /// Stops, at once: the document is closed in the node, the store is as it is. What was given to the document is still
@@ -281,7 +261,41 @@ impl Synchronizer {
     }
 }
 
+/// Which start it is that runs.
+enum Begun {
+    Anew(u64),
+    /// It was started and not stopped.
+    Before(u64),
+}
+
 impl Bound {
+    /// Binds the store to the document, unless it is.
+    fn begin(&self, initial: Option<Initial>) -> Result<Begun, Error> {
+        let mut state = self.state();
+        if state.run == Run::Running {
+            return Ok(Begun::Before(state.starts));
+        }
+        let Options { direction, authority, .. } = self.options;
+        let options = replica::Options {
+            access: if direction == Direction::Load { Access::Read } else { Access::Write },
+            authority,
+            salvage: Salvage::Append,
+            ..replica::Options::default()
+        };
+        let mut inner = self.store.lock();
+        if inner.is_bound {
+            return Err(Error::Busy);
+        }
+        self.node.open_document(&self.document, options)?;
+        inner.mirror.set_client(ClientId::of(self.node.inspect(replica::Replica::id)));
+        inner.mirror.attach(direction);
+        inner.is_bound = true;
+        (state.run, state.initial, state.was_in_step) = (Run::Running, initial, false);
+        (state.position, state.closed) = (0, None);
+        state.starts += 1;
+        Ok(Begun::Anew(state.starts))
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,31 +20,34 @@ const APPEND_BYTES: usize = 1 << 20;
 const SNAPSHOT_BYTES: u64 = 1 << 20;
 
 /// Works until it is stopped or can't go on.
-pub(crate) async fn work(bound: Arc<Bound>, start: u64) {
-    let unfinished = Unfinished { bound: &bound, start };
-    let stopped = async {
-        loop {
-            let changed = bound.changed.listen();
-            if !bound.runs(start) {
-                return Err(Error::Stopped);
+pub(crate) fn work(bound: Arc<Bound>, start: u64) -> impl Future<Output = ()> + Send {
+    // From here on, for the node may stop before it has begun.
+    let unfinished = Unfinished { bound, start };
+    async move {
+        let bound = &*unfinished.bound;
+        let stopped = async {
+            loop {
+                let changed = bound.changed.listen();
+                if !bound.runs(start) {
+                    return Err(Error::Stopped);
+                }
+                changed.await;
             }
-            changed.await;
+        };
+        let done: Result<(), Error> = or(stopped, or(save(bound), or(load(bound), watch(bound)))).await;
+        if let Err(error) = done {
+            bound.fail(start, error);
         }
-    };
-    let done: Result<(), Error> = or(stopped, or(save(&bound), or(load(&bound), watch(&bound)))).await;
-    if let Err(error) = done {
-        bound.fail(start, error);
     }
-    drop(unfinished);
 }
 
 /// Tells everybody if the node does not go on with the work.
-struct Unfinished<'a> {
-    bound: &'a Bound,
+struct Unfinished {
+    bound: Arc<Bound>,
     start: u64,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         self.bound.fail(self.start, Error::Stopped);
     }

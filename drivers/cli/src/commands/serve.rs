@@ -7,8 +7,11 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::time::Duration;
 
+use antiphon::op::DocumentId;
+use antiphon::replica::Authority;
 use antiphon_node::{LinkOptions, Node};
 use antiphon_sqlite::Durability;
+use antiphon_synchronizer::{Options, SharedStore, Synchronizer};
 use antiphon_websocket::{Listener, Refusal, Server, ServerConfig};
 use async_signal::{Signal, Signals};
 use clap::ValueEnum;
@@ -39,6 +42,10 @@ pub(crate) struct Arguments {
     /// Lets in only those who show this token
     #[arg(long, value_name = "TOKEN", env = "ANTIPHON_TOKEN", hide_env_values = true)]
     token: Option<Token>,
+    /// Holds this document's store, and compacts it by itself when its ops take much more room than what they come to; may
+    /// be given several times
+    #[arg(long = "store", value_name = "DOC")]
+    stores: Vec<DocumentId>,
     #[command(flatten)]
     record: Record,
 }
@@ -73,7 +80,7 @@ struct Listening<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Failure> {
-    let Arguments { listen, data, durability, token, record } = arguments;
+    let Arguments { listen, data, durability, token, stores, record } = arguments;
     let signals = Signals::new([Signal::Term, Signal::Int]);
     let mut signals = signals.map_err(|error| {
         Failure::new("signals", format!("signals can't be waited for: {error}"), "start it as an ordinary process")
@@ -98,6 +105,10 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
         (Some(directory), Promise::Fsync) => Place::Directory(directory, Durability::Fsync),
     };
     host::run(place, Purpose::Server, record, async |node| {
+        for document in stores {
+            let options = Options { authority: Authority::Us, ..Options::default() };
+            Synchronizer::new(&SharedStore::default(), node, document, options).start().await?;
+        }
         if output.is_json() {
             let (data, durability) = (data.as_deref(), data.as_ref().map(|_| *durability));
             output.object(&Listening { listening: format!("ws://{address}"), data, durability })?;
