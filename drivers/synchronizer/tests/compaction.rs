@@ -2,14 +2,18 @@
 
 mod common;
 
+use std::thread;
+
 use antiphon::replica::Event;
 use antiphon::store::WriteError;
+use antiphon_node::{Config, Node};
 use antiphon_sqlite::{Options as SqliteOptions, SqliteStorage};
 use antiphon_synchronizer::{Compaction, Options};
 use common::*;
+use futures_lite::future::block_on;
 
 /// What a late joiner receives on its link, in bytes.
-fn received(node: &antiphon_node::Node) -> u64 {
+fn received(node: &Node) -> u64 {
     node.inspect(|replica| {
         let link = replica.peers(&doc()).next().unwrap().0;
         replica.session(link).unwrap().stats().bytes_received
@@ -21,7 +25,8 @@ fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
     let directory = tempfile::tempdir().unwrap();
     let storage = SqliteStorage::open_directory(directory.path(), &SqliteOptions::default()).unwrap();
     let continuity = storage.continuity();
-    let server = node_on(storage, continuity);
+    let (server, driver) = wait(Node::open(storage, continuity, Config::default())).unwrap();
+    let driver = thread::spawn(move || block_on(driver).unwrap().close().unwrap());
     let (store, synchronizer) = synchronized(&server, authority());
     let mut compacted = server.subscribe_to(|event| matches!(event, Event::Compacted { .. }));
     wait(synchronizer.start()).unwrap();
@@ -60,6 +65,7 @@ fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
     assert!(bytes < 3 * (bytes_min + snapshot), "{bytes} bytes for {snapshot} of content");
     // And the files, of which what is free is used again: far from the 24 MB that the bodies took.
     wait(server.shutdown(None)).unwrap();
+    driver.join().unwrap();
     let files = std::fs::read_dir(directory.path()).unwrap();
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 4 << 20, "the directory has {bytes} bytes");
