@@ -1,5 +1,7 @@
 //! When a document is compacted, by its authority.
 
+use std::time::Duration;
+
 use antiphon_node::Error;
 
 use crate::synchronizer::Bound;
@@ -13,11 +15,15 @@ pub struct Compaction {
     pub bytes_min: u64,
     /// Default: 4.
     pub factor: u64,
+    /// Deletions that are older than this are forgotten where they outnumber what is left of a table: see
+    /// [`Store::sweep`](antiphon::store::Store::sweep). A replica that was away for longer may find that what it wrote
+    /// meanwhile to such a table came too late; so the app must say how long that is. Default: `None`, never.
+    pub forget_after: Option<Duration>,
 }
 
 impl Default for Compaction {
     fn default() -> Self {
-        Self { bytes_min: 64 << 10, factor: 4 }
+        Self { bytes_min: 64 << 10, factor: 4, forget_after: None }
     }
 }
 
@@ -28,12 +34,27 @@ pub(crate) struct Since {
     pub(crate) snapshot: u64,
     /// Bytes of the bodies since.
     pub(crate) bytes: u64,
+    /// Old deletions were forgotten, for the snapshot that is due.
+    is_swept: bool,
+}
+
+impl Since {
+    /// Since a snapshot of so many bytes was made.
+    pub(crate) fn snapshot(bytes: u64) -> Self {
+        Self { snapshot: bytes, bytes: 0, is_swept: false }
+    }
 }
 
 /// Compacts the document, of which everything before `tail` is in the store, if it is time.
 pub(crate) fn compact(bound: &Bound, when: Compaction, since: &mut Since, tail: u64) -> Result<(), Error> {
     if since.bytes < when.bytes_min.max(when.factor.saturating_mul(since.snapshot)) {
         return Ok(());
+    }
+    if let Some(age) = when.forget_after.filter(|_| !std::mem::replace(&mut since.is_swept, true)) {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let before = bound.store.now().saturating_sub(age);
+        // It is an op like others; where it would be too large, the deletions stay.
+        let _ = bound.store.change(|inner| inner.mirror.sweep(before));
     }
     let snapshot = {
         let mirror = &bound.store.lock().mirror;
@@ -46,7 +67,7 @@ pub(crate) fn compact(bound: &Bound, when: Compaction, since: &mut Since, tail: 
     let bytes = snapshot.len() as u64;
     match bound.node.compact(&bound.document, tail, snapshot) {
         Ok(()) => {
-            *since = Since { snapshot: bytes, bytes: 0 };
+            *since = Since::snapshot(bytes);
             bound.state().statistics.compactions += 1;
             Ok(())
         }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use antiphon::op::{Body, Entry, ReplicaId};
 use antiphon::replica::{Authority, Event, Replica};
 use antiphon::snapshot::SnapshotId;
 use antiphon::store::ClientId;
 use antiphon_node::{Error, Follow, Followed, Notice};
+use async_io::Timer;
 use futures_lite::future::or;
 
 use crate::compaction;
@@ -18,6 +20,9 @@ use crate::synchronizer::Bound;
 const APPEND_BYTES: usize = 1 << 20;
 /// Bytes of a snapshot that are read at once.
 const SNAPSHOT_BYTES: u64 = 1 << 20;
+
+/// The wait before what the storage could not read is read again.
+const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// Works until it is stopped or can't go on.
 pub(crate) fn work(bound: Arc<Bound>, start: u64) -> impl Future<Output = ()> + Send {
@@ -107,8 +112,7 @@ async fn load(bound: &Bound) -> Result<(), Error> {
             }
             Ok(Some(Followed::Restarted)) => bound.store.change(|inner| inner.mirror.restart()),
             Ok(None) => {}
-            // It is tried again, and `news` tells when that went well.
-            Err(Error::Storage { .. }) => drop(news.next().await),
+            Err(Error::Storage { .. }) => drop(Timer::after(READ_RETRY).await),
             Err(error) => return Err(error),
         }
         bound.stirred.notify(usize::MAX);
@@ -163,7 +167,7 @@ impl Reader<'_> {
         if store.change(|inner| inner.apply(&bytes, None, now)).is_err() {
             self.bound.state().statistics.malformed += 1;
         }
-        self.since_compaction = Some(compaction::Since { snapshot: id.bytes, bytes: 0 });
+        self.since_compaction = Some(compaction::Since::snapshot(id.bytes));
         Ok(true)
     }
 

@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use antiphon::replica::Event;
-use antiphon::store::WriteError;
+use antiphon::store::{ClientId, Store, WriteError};
 use antiphon_node::{Config, Node};
 use antiphon_sqlite::{Options as SqliteOptions, SqliteStorage};
-use antiphon_synchronizer::{Compaction, Options};
+use antiphon_synchronizer::{Compaction, Options, SharedStore, Synchronizer};
 use common::*;
 use futures_lite::future::block_on;
 
@@ -42,7 +45,7 @@ fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
     }
     wait(synchronizer.saved()).unwrap();
     let snapshot = store.read(|store| store.snapshot().len() as u64);
-    let Compaction { bytes_min, factor } = Compaction::default();
+    let Compaction { bytes_min, factor, .. } = Compaction::default();
     assert!(snapshot < 20_000, "a thousand cells take {snapshot} bytes");
     // On the disk. The last time may just be under way.
     let stored = loop {
@@ -69,4 +72,32 @@ fn a_million_writes_to_a_thousand_cells_end_as_a_thousand_cells() {
     let files = std::fs::read_dir(directory.path()).unwrap();
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 4 << 20, "the directory has {bytes} bytes");
+}
+
+/// T6: a thousand rows that came and went leave nothing, where the app says how long anybody may be away.
+#[test]
+fn deletions_are_forgotten_when_the_app_says_how_old_they_must_be() {
+    let server = node();
+    let compaction = Compaction { bytes_min: 1000, factor: 1, forget_after: Some(Duration::ZERO) };
+    let options = Options { compaction: Some(compaction), ..authority() };
+    let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let store = SharedStore::with_clock(Store::new(ClientId::new(1)), {
+        let clock = clock.clone();
+        move || clock.fetch_add(1, Ordering::SeqCst)
+    });
+    let synchronizer = Synchronizer::new(&store, &server, &doc(), options);
+    wait(synchronizer.start()).unwrap();
+    set(&store, "fido", "legs", 4);
+    for row in 0..1000 {
+        set(&store, &format!("row {row}"), "legs", row);
+        store.write::<_, WriteError>(|transaction| transaction.delete_row("pets", &format!("row {row}"))).unwrap();
+    }
+    let is_small = || store.read(|store| store.snapshot().len()) < 1000;
+    // It is looked at when ops come; the last ones may be too few to be worth it.
+    while !is_small() {
+        set(&store, "row", "legs", clock.load(Ordering::SeqCst) as i64);
+        store.write::<_, WriteError>(|transaction| transaction.delete_row("pets", "row")).unwrap();
+        wait(synchronizer.saved()).unwrap();
+    }
+    assert_eq!(content(&store), r#"{"tables":{"pets":{"fido":{"legs":4}}},"values":{}}"#);
 }
