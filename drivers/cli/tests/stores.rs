@@ -180,3 +180,13 @@ fn a_server_that_holds_a_store_compacts_it() {
     let all = run(&["get", "numbers", "--data", &data, "--json"], "").object();
     assert_eq!(all["tables"]["table"]["row7"]["number"], json!(1_011_007));
 }
+
+#[test]
+fn a_server_does_not_take_a_document_of_lines_for_a_store() {
+    let scratch = Scratch::new();
+    let data = scratch.name("srv");
+    run(&["append", "notes", "--data", &data], "one\ntwo\n").good();
+    let refused = run(&["serve", "--listen", "127.0.0.1:0", "--data", &data, "--store", "notes"], "");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("notes is no store: it has 2 ops of another kind"), "{}", refused.stderr);
+}

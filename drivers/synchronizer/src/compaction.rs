@@ -9,6 +9,9 @@ use crate::synchronizer::Bound;
 /// When a snapshot takes the place of a document's ops: as soon as those since the last one take `bytes_min`, and `factor`
 /// times what the last one took. So a document never takes much more than that of its store's size, and what is
 /// written is written again once in `factor` times at most.
+///
+/// A document in which there is anything that no store can have written is not compacted, lest one of another kind is lost
+/// that was taken for a store's: see [`malformed`](crate::Statistics::malformed).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Compaction {
     /// Bytes of bodies. Default: 64 KiB.
@@ -36,18 +39,20 @@ pub(crate) struct Since {
     pub(crate) bytes: u64,
     /// Old deletions were forgotten, for the snapshot that is due.
     is_swept: bool,
+    /// Something in the document is none of a store's: a snapshot of the store would not stand for that.
+    pub(crate) is_foreign: bool,
 }
 
 impl Since {
     /// Since a snapshot of so many bytes was made.
     pub(crate) fn snapshot(bytes: u64) -> Self {
-        Self { snapshot: bytes, bytes: 0, is_swept: false }
+        Self { snapshot: bytes, ..Self::default() }
     }
 }
 
 /// Compacts the document, of which everything before `tail` is in the store, if it is time.
 pub(crate) fn compact(bound: &Bound, when: Compaction, since: &mut Since, tail: u64) -> Result<(), Error> {
-    if since.bytes < when.bytes_min.max(when.factor.saturating_mul(since.snapshot)) {
+    if since.is_foreign || since.bytes < when.bytes_min.max(when.factor.saturating_mul(since.snapshot)) {
         return Ok(());
     }
     if let Some(age) = when.forget_after.filter(|_| !std::mem::replace(&mut since.is_swept, true)) {

@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) initial: Option<Initial>,
     /// It was in step since it was started.
     pub(crate) was_in_step: bool,
+    /// What the store had against the content to begin with, until whoever started it is told.
+    pub(crate) refused: Option<WriteError>,
     /// The document was read to here.
     pub(crate) position: u64,
     /// Why the document is closed on a link.
@@ -97,6 +99,8 @@ pub enum Error {
     Busy,
     /// It was stopped, by the app.
     Stopped,
+    /// The content to begin with was not written, for it can't be. The synchronizer goes on without.
+    Initial(WriteError),
     /// The node can't go on.
     Node(antiphon_node::Error),
 }
@@ -106,6 +110,7 @@ impl fmt::Display for Error {
         match self {
             Self::Busy => f.write_str("the store has a synchronizer already: stop that one, or share another store"),
             Self::Stopped => f.write_str("the synchronizer was stopped: start it again"),
+            Self::Initial(error) => write!(f, "the content to begin with was not written: {error}"),
             Self::Node(error) => error.fmt(f),
         }
     }
@@ -154,7 +159,7 @@ impl Synchronizer {
     /// there. Whatever is written elsewhere, at whatever time, takes the place of what `initial` writes.
     ///
     /// # Errors
-    /// As above.
+    /// As above, or what `initial` writes is [refused](Error::Initial).
     pub fn start_with<F>(&self, initial: F) -> impl Future<Output = Result<(), Error>> + Send + use<F>
     where
         F: FnOnce(&mut Transaction<'_>) -> Result<(), WriteError> + Send + 'static,
@@ -167,7 +172,8 @@ impl Synchronizer {
         let this = self.clone();
         async move {
             let start = started?;
-            this.until(start, |state| state.was_in_step, || Some(())).await
+            this.until(start, |state| state.was_in_step, || Some(())).await?;
+            this.0.state().refused.take().map_or(Ok(()), |error| Err(Error::Initial(error)))
         }
     }
 
@@ -291,7 +297,7 @@ impl Bound {
         inner.mirror.attach(direction);
         inner.is_bound = true;
         (state.run, state.initial, state.was_in_step) = (Run::Running, initial, false);
-        (state.position, state.closed) = (0, None);
+        (state.position, state.closed, state.refused) = (0, None, None);
         state.starts += 1;
         Ok(Begun::Anew(state.starts))
     }

@@ -94,7 +94,7 @@ async fn load(bound: &Bound) -> Result<(), Error> {
         matches!(event, Opened { .. } | Recovered { .. } | Mended { .. } | Renewed { .. } | Compacted { .. })
     });
     let mut follow = bound.node.follow(&bound.document, 0);
-    let mut reader = Reader { bound, ids: BTreeSet::new(), since_compaction: None };
+    let mut reader = Reader { bound, ids: BTreeSet::new(), since: compaction::Since::default() };
     loop {
         reader.settle(&follow)?;
         let followed = or(async { follow.next().await.map(Some) }, async {
@@ -104,13 +104,20 @@ async fn load(bound: &Bound) -> Result<(), Error> {
         match followed.await {
             Ok(Some(Followed::Entries { entries, .. })) => reader.take(&entries),
             Ok(Some(Followed::Snapshot { id, .. })) => {
-                if !reader.take_snapshot(id).await? {
-                    // It has another by now: all is read again.
-                    bound.store.change(|inner| inner.mirror.restart());
+                let is_whole = match reader.take_snapshot(id).await {
+                    Err(Error::Storage { .. }) => {
+                        Timer::after(READ_RETRY).await;
+                        false
+                    }
+                    taken => taken?,
+                };
+                if !is_whole {
+                    // It has another by now, or can't be read to its end: all is read again.
+                    reader.restart();
                     follow = bound.node.follow(&bound.document, 0);
                 }
             }
-            Ok(Some(Followed::Restarted)) => bound.store.change(|inner| inner.mirror.restart()),
+            Ok(Some(Followed::Restarted)) => reader.restart(),
             Ok(None) => {}
             Err(Error::Storage { .. }) => drop(Timer::after(READ_RETRY).await),
             Err(error) => return Err(error),
@@ -124,7 +131,7 @@ struct Reader<'a> {
     /// Who this replica is, and was.
     ids: BTreeSet<ReplicaId>,
     /// Bytes of bodies since the document was compacted, and of the snapshot then.
-    since_compaction: Option<compaction::Since>,
+    since: compaction::Since,
 }
 
 impl Reader<'_> {
@@ -137,15 +144,14 @@ impl Reader<'_> {
 
     fn take(&mut self, entries: &[Entry]) {
         self.know_oneself();
-        let since = self.since_compaction.get_or_insert_default();
         for entry in entries {
             let Body::Bytes(body) = &entry.op.body else { continue };
             let author = entry.op.id.author;
             let by = Some((author, self.ids.contains(&author)));
             let now = self.bound.store.now();
-            since.bytes += body.len() as u64;
+            self.since.bytes += body.len() as u64;
             if self.bound.store.change(|inner| inner.apply(body, by, now)).is_err() {
-                self.bound.state().statistics.malformed += 1;
+                self.foreign();
             }
         }
     }
@@ -163,12 +169,24 @@ impl Reader<'_> {
             offset += part.len() as u64;
             bytes.extend_from_slice(&part);
         }
+        self.since = compaction::Since::snapshot(id.bytes);
         let now = store.now();
         if store.change(|inner| inner.apply(&bytes, None, now)).is_err() {
-            self.bound.state().statistics.malformed += 1;
+            self.foreign();
         }
-        self.since_compaction = Some(compaction::Since::snapshot(id.bytes));
         Ok(true)
+    }
+
+    /// Something was read that is none of a store's.
+    fn foreign(&mut self) {
+        self.since.is_foreign = true;
+        self.bound.state().statistics.malformed += 1;
+    }
+
+    /// The document is read from its beginning.
+    fn restart(&mut self) {
+        self.since = compaction::Since::default();
+        self.bound.store.change(|inner| inner.mirror.restart());
     }
 
     /// Looks whether the document was read to its end, and what is to be done then.
@@ -186,8 +204,7 @@ impl Reader<'_> {
             store.change(|inner| inner.finish(now));
         }
         if let (Authority::Us, Some(when)) = (options.authority, options.compaction) {
-            let since = self.since_compaction.get_or_insert_default();
-            compaction::compact(self.bound, when, since, tail)?;
+            compaction::compact(self.bound, when, &mut self.since, tail)?;
         }
         Ok(())
     }
@@ -231,16 +248,16 @@ async fn watch(bound: &Bound) -> Result<(), Error> {
 fn begin(bound: &Bound) {
     let initial = {
         let mut state = bound.state();
-        if std::mem::replace(&mut state.was_in_step, true) {
+        if state.was_in_step {
             return;
         }
         state.initial.take()
     };
     let is_empty = bound.node.document(&bound.document).is_some_and(|(_, tail)| tail == 0);
-    if let Some(initial) = initial.filter(|_| is_empty && bound.store.lock().mirror.unseen() == 0) {
-        // What fails has written nothing: the store is empty then, as it was.
-        let _ = bound.store.write_initial(initial);
-    }
+    let initial = initial.filter(|_| is_empty && bound.store.lock().mirror.unseen() == 0);
+    let written = initial.map_or(Ok(()), |initial| bound.store.write_initial(initial));
+    let mut state = bound.state();
+    (state.was_in_step, state.refused) = (true, written.err());
 }
 
 /// How far it is now.

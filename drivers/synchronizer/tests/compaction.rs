@@ -101,3 +101,21 @@ fn deletions_are_forgotten_when_the_app_says_how_old_they_must_be() {
     }
     assert_eq!(content(&store), r#"{"tables":{"pets":{"fido":{"legs":4}}},"values":{}}"#);
 }
+
+/// Somebody took a document of lines for a store's: it is told, and not one of them is lost.
+#[test]
+fn a_document_of_another_kind_is_not_compacted() {
+    let server = node();
+    server.open_document(&doc(), antiphon::replica::Options::default()).unwrap();
+    server.try_append(&doc(), vec!["a line, and another".into(); 10]).unwrap();
+    wait(server.written(&doc())).unwrap();
+    server.close_document(&doc()).unwrap();
+    let compaction = Compaction { bytes_min: 1, factor: 1, forget_after: None };
+    let options = Options { compaction: Some(compaction), ..authority() };
+    let (store, synchronizer) = synchronized(&server, options);
+    wait(synchronizer.start()).unwrap();
+    set(&store, "fido", "legs", 4);
+    wait(synchronizer.saved()).unwrap();
+    assert_eq!((synchronizer.statistics().malformed, synchronizer.statistics().compactions), (10, 0));
+    assert_eq!(wait(server.read(&doc(), 0, u64::MAX)).unwrap().len(), 11);
+}

@@ -142,3 +142,17 @@ fn a_node_that_stops_is_told() {
     assert_eq!(wait(started), Err(Error::Node(antiphon_node::Error::Stopped)));
     assert_eq!(wait(synchronizer.start()), Err(Error::Node(antiphon_node::Error::Stopped)));
 }
+
+#[test]
+fn whoever_starts_is_told_that_the_initial_content_was_refused() {
+    let (store, synchronizer) = synchronized(&node(), authority());
+    let name = "x".repeat(1 << 20);
+    let started = wait(synchronizer.start_with(move |transaction| {
+        transaction.set_value("half", true)?;
+        transaction.set_value(&name, true)
+    }));
+    assert_eq!(started, Err(Error::Initial(WriteError::NameTooLong)));
+    assert!(store.read(|store| store.is_empty()), "nothing is written in part");
+    set(&store, "fido", "legs", 4);
+    wait(synchronizer.saved()).unwrap();
+}

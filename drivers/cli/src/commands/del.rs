@@ -35,8 +35,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     let (deleted, late) = stores::run(document, reach, output, async |opened, _| {
         opened.ready_to_write().await?;
         opened.store.read(|store| part.demand(store, document))?;
-        let deleted = opened.write(|transaction| part.delete(transaction))?;
-        Ok((deleted.unwrap_or(0), opened.keep().await?))
+        let deleted = opened.write(|transaction| part.delete(transaction)).await?;
+        Ok((deleted, opened.keep().await?))
     })?;
     if output.is_json() {
         let document = &document.to_string();

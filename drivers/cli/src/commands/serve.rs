@@ -24,6 +24,7 @@ use crate::arguments::{Record, Token};
 use crate::error::Failure;
 use crate::host::{self, Place, Purpose};
 use crate::output::Output;
+use crate::stores;
 
 /// When clients are told to come back, when the server ends.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -107,7 +108,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
     host::run(place, Purpose::Server, record, async |node| {
         for document in stores {
             let options = Options { authority: Authority::Us, ..Options::default() };
-            Synchronizer::new(&SharedStore::default(), node, document, options).start().await?;
+            let synchronizer = Synchronizer::new(&SharedStore::default(), node, document, options);
+            synchronizer.start().await?;
+            stores::judge(document, &synchronizer)?;
         }
         if output.is_json() {
             let (data, durability) = (data.as_deref(), data.as_ref().map(|_| *durability));

@@ -65,8 +65,8 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<(), Fail
                 let changed = transaction.value(name) != Some(&content);
                 transaction.set_value(name, content.clone()).map(|()| changed)
             }
-        })?;
-        Ok((u64::from(changed.unwrap_or(false)), opened.keep().await?))
+        });
+        Ok((u64::from(changed.await?), opened.keep().await?))
     })?;
     let set = Set { document: &document.to_string(), changed, durable: late.is_none() };
     if output.is_json() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use antiphon::op::DocumentId;
 use antiphon::store::{Store, Transaction, WriteError};
 use antiphon_node::{Link, Node};
-use antiphon_synchronizer::{Error, Options, SharedStore, Synchronizer};
+use antiphon_synchronizer::{Error, Options, SharedStore, Statistics, Synchronizer};
 use futures_lite::future::or;
 use tracing::warn;
 
@@ -175,36 +175,22 @@ impl Opened<'_> {
 
     /// Tells of ops that are none of a store, when more of them have come; if there are no others it is another document.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let statistics = self.synchronizer.statistics();
-        let foreign = statistics.malformed;
-        if foreign > self.foreign.replace(foreign) {
-            if statistics.loads == 0 {
-                let ops = if foreign == 1 { "op" } else { "ops" };
-                let what =
-                    format!("{} is no store: it has {foreign} {ops} of another kind, and no other", self.document);
-                let remedy = "read it with `antiphon tail`, or give the name of a store, which `antiphon set` makes";
-                return Err(Failure::new("not_a_store", what, remedy));
-            }
-            warn!(document = %self.document, "{foreign} of its ops are none of a store, and are left out");
-        }
-        Ok(())
+        let foreign = self.synchronizer.statistics().malformed;
+        if foreign > self.foreign.replace(foreign) { judge(self.document, &self.synchronizer) } else { Ok(()) }
     }
 
-    /// Does a transaction. `None`: so much waits for the disk that nothing more is taken, until [`room`](Self::room).
-    pub(crate) fn write<T>(
+    /// Does a transaction, as soon as the disk is not behind.
+    pub(crate) async fn write<T>(
         &self,
-        write: impl FnOnce(&mut Transaction<'_>) -> Result<T, WriteError>,
-    ) -> Result<Option<T>, Failure> {
-        match self.store.write(write) {
-            Ok(done) => Ok(Some(done)),
-            Err(WriteError::Full) => Ok(None),
-            Err(error) => Err(refused(&error)),
+        write: impl Fn(&mut Transaction<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, Failure> {
+        loop {
+            match self.store.write(&write) {
+                Ok(done) => return Ok(done),
+                Err(WriteError::Full) => self.synchronizer.saved().await?,
+                Err(error) => return Err(refused(&error)),
+            }
         }
-    }
-
-    /// Waits until what was written is on the disk.
-    pub(crate) async fn room(&self) -> Result<(), Failure> {
-        Ok(self.synchronizer.saved().await?)
     }
 
     /// Waits until what was written is durable: here, and at the server if there is one. If that is not so in time, returns
@@ -238,6 +224,22 @@ impl Opened<'_> {
         let documents = std::slice::from_ref(self.document);
         or(waiting, progress::show(self.output_is_json, self.node, self.link.as_ref(), documents)).await
     }
+}
+
+/// Tells of ops that are none of a store; if there are no others it is another document.
+pub(crate) fn judge(document: &DocumentId, synchronizer: &Synchronizer) -> Result<(), Failure> {
+    let Statistics { malformed: foreign, loads, .. } = synchronizer.statistics();
+    match (foreign, loads) {
+        (0, _) => {}
+        (_, 0) => {
+            let ops = if foreign == 1 { "op" } else { "ops" };
+            let what = format!("{document} is no store: it has {foreign} {ops} of another kind, and no other");
+            let remedy = "read it with `antiphon tail`, or give the name of a store, which `antiphon set` makes";
+            return Err(Failure::new("not_a_store", what, remedy));
+        }
+        _ => warn!(%document, "{foreign} of its ops are none of a store, and are left out"),
+    }
+    Ok(())
 }
 
 impl From<Error> for Failure {

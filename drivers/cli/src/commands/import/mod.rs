@@ -125,10 +125,7 @@ fn counted((count, name): (u64, &str)) -> String {
 
 /// Writes a batch, as soon as there is room for it.
 async fn write(opened: &Opened<'_>, batch: &[Unit]) -> Result<(), Failure> {
-    while opened.write(|transaction| batch.iter().try_for_each(|unit| unit.write(transaction)))?.is_none() {
-        opened.room().await?;
-    }
-    Ok(())
+    opened.write(|transaction| batch.iter().try_for_each(|unit| unit.write(transaction))).await
 }
 
 impl Arguments {
